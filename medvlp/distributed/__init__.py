@@ -1,0 +1,1 @@
+"""Gathering over ranks and sharding of parameters."""

@@ -1,0 +1,1 @@
+"""Layers that several towers share: attention, MLP, patch and position embeddings."""

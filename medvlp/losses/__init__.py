@@ -1,0 +1,1 @@
+"""Losses: pure formulas and the modules that gather over ranks."""

@@ -1,0 +1,1 @@
+"""Whole models: towers and heads put together."""

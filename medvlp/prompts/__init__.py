@@ -1,0 +1,1 @@
+"""Protocol strings as data files."""

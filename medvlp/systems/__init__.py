@@ -1,0 +1,1 @@
+"""LightningModules: wiring, no formulas."""

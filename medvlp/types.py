@@ -1,0 +1,91 @@
+"""Shapes and batches that every part of the house agrees on.
+
+Axis letters used in all annotations:
+    b batch (studies), n scans of the batch packed in a row, s scans of one study, c channels,
+    d h w voxels, t texts, l text tokens, e embedding, k classes, u statements of one text,
+    m statements of one report, p one flattened patch. Image tokens are also counted with n
+    where no scan axis is near.
+"""
+
+from enum import IntEnum
+from typing import NamedTuple, NotRequired, TypedDict
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Size3D = tuple[int, int, int]
+"""Depth, height, width: of a volume in voxels, of a patch in voxels, of a token grid in tokens."""
+
+Spacing3D = tuple[float, float, float]
+"""Distance between voxel centres in mm, in the order depth, height, width."""
+
+
+class TextKind(IntEnum):
+    """What a text unit of a study is."""
+
+    REPORT = 0
+    FINDINGS = 1
+    IMPRESSION = 2
+    SENTENCE = 3
+
+
+class Tokens(NamedTuple):
+    """Tokenised texts, padded on the right to the longest of them.
+
+    Attributes:
+        input_ids: Vocabulary ids.
+        attention_mask: True where the token is real, False on padding.
+    """
+
+    input_ids: Int[Tensor, "t l"]
+    attention_mask: Bool[Tensor, "t l"]
+
+
+class VolumeBatch(TypedDict):
+    """A batch of 3D studies, packed rather than padded (DESIGN.md, section 3).
+
+    Attributes:
+        image: All scans of the batch in a row, ready for the network.
+        num_scans: How the scans divide into studies; sums to n. Stays on the CPU: it is the host
+            that cuts sequences.
+        study_id: One per study.
+        sample_id: One per study, unique within an evaluation set (a study of which every
+            reconstruction is scored on its own gives several samples).
+        patient_id: One per study; statistics resample patients.
+        recipe_hash: Hash of the preprocessing contract that made `image`.
+        tokens: Text units of all studies in a row.
+        text_study: The row (0..b-1) of the study each text belongs to.
+        text_kind: A `TextKind` per text.
+        text_statements: 63-bit hashes of the sentences of each text; -1 fills.
+        study_statements: 63-bit hashes of all sentences of each study's report; -1 fills.
+        labels: 1 present, 0 absent, -1 unknown, in the order of the data set's label names.
+    """
+
+    image: Float[Tensor, "n c d h w"]
+    num_scans: Int[Tensor, " b"]
+    study_id: list[str]
+    sample_id: list[str]
+    patient_id: list[str]
+    recipe_hash: str
+    tokens: NotRequired[Tokens]
+    text_study: NotRequired[Int[Tensor, " t"]]
+    text_kind: NotRequired[Int[Tensor, " t"]]
+    text_statements: NotRequired[Int[Tensor, "t u"]]
+    study_statements: NotRequired[Int[Tensor, "b m"]]
+    labels: NotRequired[Int[Tensor, "b k"]]
+
+
+class TwoTowerOutput(TypedDict):
+    """What a two-tower model hands to a contrastive loss.
+
+    Attributes:
+        image_embedding: After projection and L2 norm.
+        text_embedding: After projection and L2 norm.
+        logit_scale: In log space; `.exp()` at use.
+        logit_bias: Only for sigmoid losses.
+    """
+
+    image_embedding: Float[Tensor, "b e"]
+    text_embedding: Float[Tensor, "t e"]
+    logit_scale: Float[Tensor, "1"]
+    logit_bias: NotRequired[Float[Tensor, "1"]]
