@@ -1,0 +1,1 @@
+"""Golden parity: one test per case folder, dispatched by the case's (system, kind)."""
