@@ -1,0 +1,50 @@
+"""What a system asks of an evaluation, whatever it measures."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from medvlp.evaluation.results import Results
+from medvlp.types import Tokens, VolumeBatch
+
+
+class Evaluation(Protocol):
+    """Measure a two-tower model on the studies of a split.
+
+    The caller runs `reset`, `prepare`, `update` for every batch, gathers `rows` over all ranks,
+    and calls `compute` on the gathered list. `compute` depends on its argument alone.
+    """
+
+    def prepare(
+        self,
+        embed_text: Callable[[Tokens], Tensor],
+        logit_scale: Float[Tensor, "1"],
+        device: torch.device,
+    ) -> None:
+        """Encode what stays the same for all studies: once per model, not per volume.
+
+        Args:
+            embed_text: Maps tokens on `device` to L2-normalised embeddings (t e).
+            logit_scale: In log space, as the model stores it.
+            device: Where the embeddings live.
+        """
+        ...
+
+    def update(self, image_embedding: Float[Tensor, "b e"], batch: VolumeBatch) -> None:
+        """Score one batch of normalised study embeddings and keep the scores."""
+        ...
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one picklable dictionary per scored study, for gathering over ranks."""
+        ...
+
+    def compute(self, rows: list[dict[str, Any]]) -> Results:
+        """Turn gathered rows into figures; repeated `sample_id`s are dropped and counted."""
+        ...
+
+    def reset(self) -> None:
+        """Forget all scored studies."""
+        ...
