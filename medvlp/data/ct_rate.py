@@ -1,0 +1,244 @@
+"""CT-RATE: 50,188 chest CTs with reports and 18 labels (Hamamci et al., CC BY-NC-SA 4.0)."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
+from medvlp.data.scan import Rescale, check_orientation
+from medvlp.data.tables import is_empty, read_table
+from medvlp.types import Spacing3D
+
+Row = dict[str, str]
+
+LABEL_NAMES = (
+    "Medical material",
+    "Arterial wall calcification",
+    "Cardiomegaly",
+    "Pericardial effusion",
+    "Coronary artery wall calcification",
+    "Hiatal hernia",
+    "Lymphadenopathy",
+    "Emphysema",
+    "Atelectasis",
+    "Lung nodule",
+    "Lung opacity",
+    "Pulmonary fibrotic sequela",
+    "Pleural effusion",
+    "Mosaic attenuation pattern",
+    "Peribronchial thickening",
+    "Consolidation",
+    "Bronchiectasis",
+    "Interlobular septal thickening",
+)
+EXCLUDED = ("train_1267_a_4", "train_11755_a_3", "train_11755_a_4")  # no spacing, or not a chest
+_VOLUME_NAME = re.compile(r"((train|valid)_\d+)_([a-z]+)_(\d+)\.nii(\.gz)?")
+_METADATA_COLUMNS = ("VolumeName", "RescaleSlope", "RescaleIntercept", "XYSpacing", "ZSpacing")
+_REPORT_COLUMNS = ("VolumeName", "Findings_EN", "Impressions_EN")
+_FILE_PREFIX = {"train": "train", "valid": "validation"}  # as the published tables are named
+_SPLIT = {"train": "train", "valid": "test"}  # the published "valid" is held out for testing
+
+
+class CTRate(StudySource):
+    """CT-RATE v1: raw numbers whose slope, intercept and spacing stand in the metadata table.
+
+    A study is a session (one report), its scans are the reconstructions. The published "valid"
+    split becomes "test"; a validation split is cut from "train" by the DataModule.
+
+    Args:
+        root: The repository's folder, which holds `dataset/`, or `dataset/` itself.
+        splits: Which published splits to read: "train", "valid".
+        orientation: What the stored array (slices, rows, columns) is, whatever the header says:
+            published preprocessing takes the storage order as it is. None trusts each header.
+        label_names: Columns of the label tables, in the order of a batch.
+        excluded: Volumes (without suffix) to leave out; the default is the published list.
+    """
+
+    name = "ct_rate"
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        splits: Sequence[str] = ("train", "valid"),
+        orientation: str | None = "SPL",
+        label_names: Sequence[str] = LABEL_NAMES,
+        excluded: Sequence[str] = EXCLUDED,
+    ) -> None:
+        unknown = [split for split in splits if split not in _SPLIT]
+        if unknown or not splits:
+            raise ValueError(f"splits is {list(splits)}, expected a choice of {list(_SPLIT)}")
+        if orientation is not None:
+            check_orientation(orientation)
+        self.root = Path(root)
+        self.splits = tuple(splits)
+        self.orientation = orientation
+        self.label_names = tuple(label_names)
+        self.excluded = frozenset(excluded)
+        self.skips: list[Skip] = []
+
+    def studies(self) -> Iterator[StudyRecord]:
+        """Yield the sessions of the chosen splits in the order of the metadata table."""
+        self.skips.clear()
+        dataset = self._dataset_folder()
+        for split in self.splits:
+            yield from self._split_studies(dataset, split)
+
+    def _dataset_folder(self) -> Path:
+        for folder in (self.root / "dataset", self.root):
+            if (folder / "metadata").is_dir():
+                return folder
+        raise FileNotFoundError(
+            f"no CT-RATE under {self.root}: expected dataset/{{train,valid,metadata,"
+            "radiology_text_reports,multi_abnormality_labels}. Request access at "
+            "huggingface.co/datasets/ibrahimhamamci/CT-RATE (CC BY-NC-SA 4.0), or write a small "
+            "twin with: python -m medvlp.phantom ct_rate DIR"
+        )
+
+    def _split_studies(self, dataset: Path, split: str) -> Iterator[StudyRecord]:
+        prefix = _FILE_PREFIX[split]
+        folder = dataset / "radiology_text_reports"
+        reports = self._by_volume(folder / f"{prefix}_reports.csv", _REPORT_COLUMNS)
+        folder = dataset / "multi_abnormality_labels"
+        labels = self._by_volume(
+            folder / f"{split}_predicted_labels.csv", ("VolumeName", *self.label_names)
+        )
+        metadata = self._by_volume(
+            dataset / "metadata" / f"{prefix}_metadata.csv", _METADATA_COLUMNS
+        )
+        files = _volume_files(dataset / split)
+        self._account(files, metadata, reports)
+        for session, volumes in _sessions(metadata).items():
+            scans = [self._scan(name, metadata[name], files) for name in volumes]
+            present = tuple(scan for scan in scans if scan is not None)
+            if present:
+                rows = [reports[name] for name in volumes if name in reports]
+                yield StudyRecord(
+                    study_id=session,
+                    patient_id=session.rpartition("_")[0],
+                    split=_SPLIT[split],
+                    scans=present,
+                    texts=self._texts(session, rows),
+                    labels=self._labels(session, [labels[n] for n in volumes if n in labels]),
+                    metadata=_subgroups(metadata[volumes[0]]),
+                )
+
+    def _by_volume(self, path: Path, columns: Sequence[str]) -> dict[str, Row]:
+        rows: dict[str, Row] = {}
+        for row in read_table(path, columns):
+            name = row["VolumeName"].strip()
+            if not _VOLUME_NAME.fullmatch(name):
+                reason = "not a CT-RATE volume name (like train_1_a_1.nii.gz); row ignored"
+                self.skips.append(Skip(name, f"{path.name}: {reason}"))
+            elif name in rows:
+                reason = "the volume is listed more than once; the first row counts"
+                self.skips.append(Skip(name, f"{path.name}: {reason}"))
+            elif name.split(".")[0] not in self.excluded:
+                rows[name] = row
+        return rows
+
+    def _account(
+        self, files: dict[str, Path], metadata: dict[str, Row], reports: dict[str, Row]
+    ) -> None:
+        for name in files:
+            if name not in metadata and name.split(".")[0] not in self.excluded:
+                self.skips.append(Skip(name, "the volume has no row in the metadata table"))
+        for name in reports:
+            if name not in metadata and name not in files:
+                self.skips.append(Skip(name, "a report without a volume"))
+
+    def _scan(self, name: str, row: Row, files: dict[str, Path]) -> ScanRecord | None:
+        if name not in files:
+            self.skips.append(Skip(name, "listed in the tables, but the file is not there"))
+            return None
+        try:
+            spacing_mm = _spacing_mm(row)
+            rescale = Rescale(float(row["RescaleSlope"]), float(row["RescaleIntercept"]))
+        except ValueError as error:
+            self.skips.append(Skip(name, f"metadata table: {error}"))
+            return None
+        return ScanRecord(
+            scan_id=name.split(".")[0],
+            path=files[name],
+            spacing_mm=spacing_mm,
+            rescale=rescale,
+            orientation=self.orientation,
+        )
+
+    def _texts(self, session: str, rows: list[Row]) -> dict[str, str]:
+        columns = {"findings": "Findings_EN", "impression": "Impressions_EN"}
+        texts: dict[str, str] = {}
+        for name, column in columns.items():
+            # The first row of a session gives its report, as published.
+            if rows and not is_empty(rows[0][column]):
+                texts[name] = rows[0][column].strip()
+        if not texts:
+            what = "the report is empty" if rows else "a volume without a report"
+            self.skips.append(Skip(session, f"{what}: not for training, kept for evaluation"))
+        return texts
+
+    def _labels(self, session: str, rows: list[Row]) -> dict[str, int]:
+        if not rows:
+            self.skips.append(Skip(session, "no row in the label table: all labels unknown"))
+        labels: dict[str, int] = {}
+        for name in self.label_names:
+            values = {_label(row[name]) for row in rows}
+            labels[name] = values.pop() if len(values) == 1 else -1
+            if len(values) > 0 and labels[name] == -1:
+                reason = f"its volumes disagree on the label {name!r}: counted as unknown"
+                self.skips.append(Skip(session, reason))
+        return labels
+
+
+def _volume_files(folder: Path) -> dict[str, Path]:
+    """Find <patient>/<session>/<volume> by listing: no path is ever built from a table."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not there; it must hold the volumes of the split")
+    files: dict[str, Path] = {}
+    for patient in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if not patient.is_dir():
+            continue
+        for session in sorted(os.scandir(patient.path), key=lambda entry: entry.name):
+            if not session.is_dir():
+                continue
+            for volume in sorted(os.scandir(session.path), key=lambda entry: entry.name):
+                match = _VOLUME_NAME.fullmatch(volume.name)
+                if match and session.name == f"{match[1]}_{match[3]}" and volume.is_file():
+                    files[volume.name] = Path(volume.path)
+    return files
+
+
+def _sessions(metadata: dict[str, Row]) -> dict[str, list[str]]:
+    sessions: dict[str, list[str]] = {}
+    for name in metadata:
+        sessions.setdefault(name.split(".")[0].rpartition("_")[0], []).append(name)
+    return sessions
+
+
+def _spacing_mm(row: Row) -> Spacing3D:
+    try:
+        # Spec 6.1: the text "[x, y]" and ZSpacing; storage order is (z, y, x).
+        x, y = (float(value) for value in json.loads(row["XYSpacing"]))
+        spacing_mm = (float(row["ZSpacing"]), y, x)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"no usable spacing (XYSpacing={row['XYSpacing']!r}, ZSpacing={row['ZSpacing']!r})"
+        ) from error
+    if not all(0.01 < value < 50 for value in spacing_mm):
+        raise ValueError(f"spacing {spacing_mm} mm is out of the range 0.01 to 50")
+    return spacing_mm
+
+
+def _label(value: str) -> int:
+    text = value.strip()
+    return int(float(text)) if text in {"0", "1", "0.0", "1.0"} else -1
+
+
+def _subgroups(row: Row) -> dict[str, str]:
+    columns = {"sex": "PatientSex", "age": "PatientAge", "manufacturer": "Manufacturer"}
+    values = {name: row.get(column, "").strip() for name, column in columns.items()}
+    age = re.fullmatch(r"0*(\d+)Y?", values["age"])
+    values["age"] = age[1] if age else ""
+    return {name: value for name, value in values.items() if value}

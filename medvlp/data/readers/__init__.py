@@ -1,0 +1,1 @@
+"""From files to `Scan`: one module per format."""

@@ -1,0 +1,97 @@
+"""What a data set is made of: studies with scans, texts and labels, and what was left out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medvlp.data.scan import Rescale
+from medvlp.types import Spacing3D
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class ScanRecord:
+    """One volume of a study, not read yet.
+
+    A data set whose headers are not to be trusted states the facts itself; None leaves them to
+    the file.
+
+    Attributes:
+        scan_id: Unique in the data set.
+        path: The file or folder to read.
+        modality: DICOM code: "CT", "MR".
+        spacing_mm: Voxel distance along (d, h, w) of the array as stored.
+        rescale: Rule from stored numbers to HU, in place of the header's.
+        orientation: Letters of the array as stored, see `Scan.orientation`.
+    """
+
+    scan_id: str
+    path: Path
+    modality: str = "CT"
+    spacing_mm: Spacing3D | None = None
+    rescale: Rescale | None = None
+    orientation: str | None = None
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What one report describes: one or more scans.
+
+    Attributes:
+        study_id: Unique in the data set.
+        patient_id: Studies of one patient never fall into different splits.
+        split: "train", "val" or "test".
+        scans: At least one.
+        texts: Section name ("findings", "impression", "report") to text; empty ones are absent.
+        labels: Label name to 1 present, 0 absent, -1 unknown.
+        metadata: Sex, age, scanner and the like for subgroup tables; never a name or birth date.
+    """
+
+    study_id: str
+    patient_id: str
+    split: str
+    scans: tuple[ScanRecord, ...]
+    texts: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Something that was left out or changed on the way, and why: nothing is passed over silently.
+
+    Attributes:
+        id: Path, volume name or study id.
+        reason: A sentence for the user.
+    """
+
+    id: str
+    reason: str
+
+
+class StudySource(ABC):
+    """A data set: where its studies come from. One file per data set.
+
+    Attributes:
+        name: Names the cache folder; letters, digits, `_` and `-`.
+        label_names: The order of the labels in a batch.
+        skips: What `studies()` left out, filled while it is iterated.
+    """
+
+    name: str
+    label_names: tuple[str, ...]
+    skips: list[Skip]
+
+    def materialise(self) -> None:  # noqa: B027 - most data sets are simply there
+        """Write the raw files if the data set makes itself; does nothing by default."""
+
+    @abstractmethod
+    def studies(self) -> Iterator[StudyRecord]:
+        """Read the tables and yield every study; start `skips` afresh.
+
+        Raises:
+            FileNotFoundError: If the data set is not there, with where to get it.
+            ValueError: If a table lacks what it must have.
+        """

@@ -1,0 +1,118 @@
+"""One volume as it came from its file, before any preprocessing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from medvlp.types import Spacing3D
+
+# Direction of increasing index, as the first and second letter of each pair, and the world axis
+# (x, y, z of NIfTI's RAS+ millimetres) that the pair lies along.
+_LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """A linear rule from stored numbers to Hounsfield units: `stored * slope + intercept`."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether applying the rule would change nothing."""
+        return self.slope == 1.0 and self.intercept == 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A volume with its geometry and what is known of its numbers.
+
+    Attributes:
+        array: Voxels as stored, axes (d, h, w) = the file's (k, j, i): for an axial series slices,
+            rows, columns. Integers stay integers; nothing is rescaled.
+        affine: 4x4, from the file's voxel index (i, j, k) to millimetres in NIfTI's RAS+ world.
+        spacing_mm: Distance of voxel centres along (d, h, w).
+        orientation: Three letters, the patient direction (L/R, P/A, I/S) of increasing index
+            along (d, h, w): "SPL" is slices upwards, rows to the back, columns to the left. From
+            the affine, unless a data set states it because its headers are not to be trusted.
+        rescale: What remains to be applied to `array` to get the scan's values (HU for CT).
+        modality: DICOM code: "CT", "MR".
+        provenance: Where it came from (path, reader, header facts), for messages and reports.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+    spacing_mm: Spacing3D
+    orientation: str
+    rescale: Rescale = field(default_factory=Rescale)
+    modality: str = "CT"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def orientation_of(affine: np.ndarray) -> str:
+    """Name the direction of increasing index along the array axes (d, h, w).
+
+    An oblique axis gets the letter of the world axis it is nearest to; each world axis is used
+    once, the closest match first.
+
+    Args:
+        affine: 4x4, from voxel index (i, j, k) to RAS+ millimetres.
+
+    >>> orientation_of(np.diag([-1.0, -1.0, 3.0, 1.0]))
+    'SPL'
+    """
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    closeness = np.abs(directions)
+    letters = ["?", "?", "?"]
+    for _ in range(3):
+        world, voxel = np.unravel_index(int(closeness.argmax()), (3, 3))
+        letters[voxel] = _LETTERS[world][int(directions[world, voxel] > 0)]
+        closeness[world, :] = -1.0
+        closeness[:, voxel] = -1.0
+    return "".join(reversed(letters))
+
+
+def reorient(array: np.ndarray, source: str, target: str) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Permute and flip the axes of a volume, without copying.
+
+    Args:
+        array: Axes (d, h, w).
+        source: Letters of the axes of `array`, see `Scan.orientation`.
+        target: The letters wanted.
+
+    Returns:
+        A view with the wanted orientation, and for each of its axes the axis of `array` it was.
+
+    Raises:
+        ValueError: If `source` or `target` does not name each patient axis once.
+
+    >>> view, axes = reorient(np.arange(2).reshape(1, 1, 2), "SPL", "SPR")
+    >>> view.ravel().tolist(), axes
+    ([1, 0], (0, 1, 2))
+    """
+    check_orientation(source)
+    check_orientation(target)
+    pair_of = {letter: pair for pair in _LETTERS for letter in pair}
+    axes = tuple([pair_of[letter] for letter in source].index(pair_of[w]) for w in target)
+    flips = tuple(
+        slice(None, None, 1 if source[axis] == letter else -1)
+        for axis, letter in zip(axes, target, strict=True)
+    )
+    return array.transpose(axes)[flips], axes
+
+
+def check_orientation(letters: str) -> None:
+    """Refuse letters that do not name each patient axis once.
+
+    Raises:
+        ValueError: With the letters and an example.
+    """
+    pairs = {pair for pair in _LETTERS for letter in letters if letter in pair}
+    if len(letters) != 3 or len(pairs) != 3:
+        raise ValueError(
+            f"orientation is {letters!r}, expected three letters, one each of L/R, P/A and I/S, "
+            "for the direction of increasing index along depth, height, width; CT-RATE is 'SPL'"
+        )

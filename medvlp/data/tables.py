@@ -1,0 +1,81 @@
+"""CSV tables from others: read as strings, checked before use."""
+
+import csv
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+_EMPTY = {"", "nan", "none", "null", "n/a", "na"}
+_MAX_FIELD_CHARACTERS = 10_000_000
+
+
+def read_table(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
+    """Read a CSV file into one dictionary of strings per row.
+
+    Args:
+        path: UTF-8, with or without a byte order mark.
+        required: Columns that must be there.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is empty, has no rows, repeats a column, lacks a required column
+            (the nearest existing name is told), or is not UTF-8.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there; columns expected: {', '.join(required)}")
+    csv.field_size_limit(_MAX_FIELD_CHARACTERS)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = [str(name).strip() for name in reader.fieldnames or []]
+            reader.fieldnames = columns
+            _check_columns(path, columns, required)
+            rows = [_clean(path, row, reader.line_num) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a readable UTF-8 CSV table: {error}") from error
+    if not rows:
+        raise ValueError(f"{path} has a header but no rows; check the download")
+    return rows
+
+
+def is_empty(text: str | None) -> bool:
+    """Tell whether a cell holds nothing, also in the ways that tables write nothing.
+
+    >>> is_empty(" NaN "), is_empty(None), is_empty("No nodule.")
+    (True, True, False)
+    """
+    return text is None or text.strip().lower() in _EMPTY
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """Advise the candidate that is spelt most like `name`.
+
+    >>> nearest("Cardiomegali", ["Atelectasis", "Cardiomegaly"])
+    "; did you mean 'Cardiomegaly'?"
+    """
+    lowered = {candidate.lower(): candidate for candidate in candidates}
+    matches = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
+    return f"; did you mean {lowered[matches[0]]!r}?" if matches else ""
+
+
+def _check_columns(path: Path, columns: list[str], required: Sequence[str]) -> None:
+    if not columns:
+        raise ValueError(f"{path} is empty; columns expected: {', '.join(required)}")
+    repeated = sorted({name for name in columns if columns.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{path} has the column {repeated[0]!r} more than once")
+    for name in required:
+        if name not in columns:
+            raise ValueError(
+                f"{path} has no column {name!r}{nearest(name, columns)} "
+                f"Columns found: {', '.join(columns)}"
+            )
+
+
+def _clean(path: Path, row: dict[str | None, str | list[str] | None], line: int) -> dict[str, str]:
+    if None in row or None in row.values():
+        raise ValueError(
+            f"{path}, line {line}: the row has more or fewer cells than the header; "
+            "a text with a comma or a line break must stand in double quotes"
+        )
+    return {str(name): str(value) for name, value in row.items()}
