@@ -1,7 +1,7 @@
 """One volume as it came from its file, before any preprocessing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,34 @@ class Scan:
     rescale: Rescale = field(default_factory=Rescale)
     modality: str = "CT"
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def restated(
+        self,
+        *,
+        spacing_mm: Spacing3D | None = None,
+        rescale: Rescale | None = None,
+        orientation: str | None = None,
+        modality: str | None = None,
+    ) -> "Scan":
+        """Return the scan with facts that its data set states in place of the header's.
+
+        Raises:
+            ValueError: If a rescale rule is stated and the header has one too: one of the two
+                would be applied to what the other has made.
+        """
+        if rescale is not None and not self.rescale.is_identity:
+            raise ValueError(
+                f"the header rescales (slope {self.rescale.slope:g}, intercept "
+                f"{self.rescale.intercept:g}) and the data set's table states slope "
+                f"{rescale.slope:g}, intercept {rescale.intercept:g}: only one can be right"
+            )
+        return replace(
+            self,
+            spacing_mm=spacing_mm or self.spacing_mm,
+            rescale=rescale or self.rescale,
+            orientation=orientation or self.orientation,
+            modality=modality or self.modality,
+        )
 
 
 def orientation_of(affine: np.ndarray) -> str:

@@ -1,0 +1,156 @@
+"""Preprocessing of CT for networks of a fixed input size: HLIP's published rules."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from medvlp.data.hounsfield import check_hounsfield
+from medvlp.data.recipe import Recipe
+from medvlp.data.scan import Scan, check_orientation, reorient
+from medvlp.types import Size3D, Spacing3D
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "int16": torch.int16}
+_VERSION = 1  # raise it when the same fields come to mean other numbers
+
+
+class CTRecipe(Recipe):
+    """HU, resampled by spacing, windowed to [0, 1], cropped and padded or resized, normalised.
+
+    HU and spacing come from the scan (its header, or what the data set states in its place), so
+    the contract, and its hash, is the same for every source.
+
+    Args:
+        size: Of the network's input (d, h, w).
+        spacing_mm: Of the stored volume (d, h, w).
+        window_hu: Lower end maps to 0, upper to 1; what lies beyond is clipped.
+        fit: "crop": pad with the window's lower end (the smaller half before), then cut the
+            centre. "resize": trilinear to `size`, without keeping proportions.
+        mean: Subtracted after windowing.
+        std: Divides after that.
+        orientation: Letters of the stored axes, see `Scan.orientation`.
+        store_dtype: "float32", "float16", or "int16" (rounded to whole HU).
+    """
+
+    def __init__(
+        self,
+        size: Sequence[int],
+        spacing_mm: Sequence[float],
+        *,
+        window_hu: Sequence[float],
+        mean: float,
+        std: float,
+        fit: Literal["crop", "resize"] = "crop",
+        orientation: str = "SPL",
+        store_dtype: Literal["float32", "float16", "int16"] = "float16",
+    ) -> None:
+        check_orientation(orientation)
+        low, high = (float(value) for value in window_hu)
+        if low >= high:
+            raise ValueError(f"window_hu is [{low:g}, {high:g}], expected the lower end first")
+        if std <= 0 or min(size) < 1 or min(spacing_mm) <= 0:
+            raise ValueError(
+                f"size {list(size)}, spacing_mm {list(spacing_mm)} and std {std} must be positive"
+            )
+        depth, height, width = (int(length) for length in size)
+        self.size = (depth, height, width)
+        self.spacing_mm: Spacing3D = _three(spacing_mm)
+        self.window_hu = (low, high)
+        self.mean, self.std = float(mean), float(std)
+        self.fit: Literal["crop", "resize"] = fit
+        self.orientation = orientation
+        self.store_dtype: Literal["float32", "float16", "int16"] = store_dtype
+
+    def describe(self) -> dict[str, Any]:
+        """State everything that changes a number, in JSON types."""
+        return {
+            "kind": "ct",
+            "version": _VERSION,
+            "size": list(self.size),
+            "spacing_mm": list(self.spacing_mm),
+            "window_hu": list(self.window_hu),
+            "fit": self.fit,
+            "mean": self.mean,
+            "std": self.std,
+            "orientation": self.orientation,
+            "interpolation": "trilinear",
+            "store_dtype": self.store_dtype,
+        }
+
+    def prepare(self, scan: Scan) -> Shaped[Tensor, "d h w"]:
+        """Reorient, rescale to HU and resample to `spacing_mm`; HU are kept, not clipped.
+
+        The new size is int(n * spacing / target) per axis, as published (hlip.md, 6.1).
+
+        Raises:
+            ValueError: If the rescale rule does not fit the stored numbers, or nothing is left.
+        """
+        if scan.modality != "CT":
+            raise ValueError(f"a {scan.modality} scan, and this recipe is for CT")
+        check_hounsfield(scan.array, scan.rescale)
+        array, axes = reorient(scan.array, scan.orientation, self.orientation)
+        volume = torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+        if not scan.rescale.is_identity:
+            volume.mul_(scan.rescale.slope).add_(scan.rescale.intercept)
+        shape = tuple(
+            int(length * scan.spacing_mm[axis] / target)
+            for length, axis, target in zip(volume.shape, axes, self.spacing_mm, strict=True)
+        )
+        if min(shape) < 1:
+            raise ValueError(f"{shape} voxels would be left at a spacing of {self.spacing_mm} mm")
+        if shape != tuple(volume.shape):
+            volume = F.interpolate(volume[None, None], size=shape, mode="trilinear")[0, 0]
+        return self._store(volume)
+
+    def region(self, shape: Size3D) -> tuple[slice, slice, slice]:
+        """Say which part of a stored volume is read: the centre for "crop", else everything."""
+        if self.fit == "resize":
+            return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
+        depth, height, width = (
+            slice((length - target) // 2, (length - target) // 2 + target)
+            if length > target
+            else slice(0, length)
+            for length, target in zip(shape, self.size, strict=True)
+        )
+        return depth, height, width
+
+    def network_input(self, stored: Shaped[np.ndarray, "d h w"]) -> Float[Tensor, "1 D H W"]:
+        """Window to [0, 1], fit to `size`, normalise; `stored` may be a `region` already."""
+        low, high = self.window_hu
+        if self.fit == "crop":
+            stored = stored[self.region(stored.shape)]
+        volume = torch.from_numpy(stored.astype(np.float32))
+        volume.sub_(low).div_(high - low).clamp_(0.0, 1.0)
+        if self.fit == "resize":
+            volume = F.interpolate(volume[None, None], size=self.size, mode="trilinear")[0, 0]
+        elif tuple(volume.shape) != self.size:
+            volume = F.pad(volume, _padding(volume.shape, self.size))  # 0 is the window's low end
+        return volume.sub_(self.mean).div_(self.std)[None]
+
+    def _store(self, volume: Float[Tensor, "d h w"]) -> Shaped[Tensor, "d h w"]:
+        dtype = _DTYPES[self.store_dtype]
+        largest = torch.iinfo(dtype).max if dtype is torch.int16 else torch.finfo(dtype).max
+        low, high = (float(value) for value in volume.aminmax())
+        if not -largest <= low <= high <= largest:
+            raise ValueError(
+                f"values run from {low:g} to {high:g}, which {self.store_dtype} cannot hold: "
+                "these are not HU; check the rescale slope and intercept"
+            )
+        return (volume.round_() if dtype is torch.int16 else volume).to(dtype)
+
+
+def _padding(shape: Sequence[int], size: Size3D) -> list[int]:
+    padding: list[int] = []
+    for length, target in zip(reversed(shape), reversed(size), strict=True):
+        before = (target - length) // 2
+        padding += [before, target - length - before]
+    return padding
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    depth, height, width = (float(value) for value in values)
+    return depth, height, width
