@@ -45,12 +45,14 @@ class PromptSet:
             an ensemble whose embeddings are averaged.
         classes: In the order of the protocol's result files.
         groups: Name -> classes of a further macro row.
+        merge: Name -> two classes that are scored as one.
     """
 
     name: str
     templates: dict[str, list[str]]
     classes: list[ClassPrompts]
     groups: dict[str, list[str]] = field(default_factory=dict)
+    merge: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, name_or_path: str) -> "PromptSet":
@@ -76,16 +78,23 @@ class PromptSet:
         Raises:
             ValueError: If a class lacks a prompt, or a name in the tree is unknown.
         """
-        _check_keys(tree, ("name", "templates", "classes"), ("groups",), source)
+        _check_keys(tree, ("name", "templates", "classes"), ("groups", "merge"), source)
         classes = [_parse_class(entry, source) for entry in tree["classes"]]
-        prompts = cls(tree["name"], dict(tree["templates"]), classes, dict(tree.get("groups", {})))
+        optional = {key: dict(tree.get(key, {})) for key in ("groups", "merge")}
+        prompts = cls(tree["name"], dict(tree["templates"]), classes, **optional)
         prompts._check(source)
         return prompts
 
     @property
     def class_names(self) -> list[str]:
-        """Names in protocol order."""
+        """Names of the classes that have prompts, in protocol order."""
         return [entry.name for entry in self.classes]
+
+    @property
+    def scored_names(self) -> list[str]:
+        """Names of the classes that have figures: merged ones come last, their parts are gone."""
+        parts = {part for pair in self.merge.values() for part in pair}
+        return [*(name for name in self.class_names if name not in parts), *self.merge]
 
     @property
     def hash(self) -> str:
@@ -94,6 +103,7 @@ class PromptSet:
             "templates": self.templates,
             "classes": [vars(entry) for entry in self.classes],
             "groups": self.groups,
+            "merge": self.merge,
         }
         text = json.dumps(tree, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -123,9 +133,9 @@ class PromptSet:
 
     def macro_groups(self) -> dict[str, list[str]]:
         """Return the classes of each macro row: all, every tier, every named group."""
-        rows = {"all": self.class_names}
+        rows = {"all": self.scored_names}
         for entry in self.classes:
-            if entry.tier:
+            if entry.tier and entry.name in rows["all"]:
                 rows.setdefault(entry.tier, []).append(entry.name)
         return rows | self.groups
 
@@ -134,10 +144,14 @@ class PromptSet:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"{source}: classes given twice: {', '.join(twice)}")
-        for group, members in self.groups.items():
+        lists = [
+            (f"group {key}", members, self.scored_names) for key, members in self.groups.items()
+        ]
+        lists += [(f"merge {key}", members, names) for key, members in self.merge.items()]
+        for where, members, known in lists:
             for member in members:
-                if member not in names:
-                    raise ValueError(_unknown("class", member, names, f"group {group}, {source}"))
+                if member not in known:
+                    raise ValueError(_unknown("class", member, known, f"{where}, {source}"))
         for entry in self.classes:
             for template in entry.by_template:
                 if template not in self.templates:

@@ -1,0 +1,145 @@
+"""Tables of a result file: for the terminal, in Markdown, and predictions as CSV.
+
+Everything here depends on the `Results` alone, so the same file gives the same text.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from medvlp.evaluation.results import Figure, Results
+
+WIDTH = 100
+_COLUMNS = ("finding", "tier", "pos", "prev", "AUROC [95 %]", "AP [95 %]")
+
+
+def print_table(results: Results, console: Console | None = None) -> None:
+    """Print the table with its notes; its width does not depend on the terminal's."""
+    console = console or Console(width=WIDTH)
+    console.print(_rich_table(results))
+    for note in _notes(results):
+        console.print(note, highlight=False, markup=False)
+
+
+def to_text(results: Results) -> str:
+    """Return what `print_table` prints, without colours."""
+    buffer = io.StringIO()
+    print_table(results, Console(file=buffer, width=WIDTH, color_system=None))
+    return buffer.getvalue()
+
+
+def to_markdown(results: Results) -> str:
+    """Return the table and its notes as Markdown."""
+    rows = [(*_COLUMNS, "AP skill"), ("---",) * (len(_COLUMNS) + 1)]
+    entries = [*results.findings, *results.macros]
+    table = [*_finding_rows(results), *((f"**{r[0]}**", *r[1:]) for r in _macro_rows(results))]
+    for entry, row in zip(entries, table, strict=True):
+        rows.append((*row, f"{entry.figures['ap_skill'].value:+.3f}"))
+    lines = [f"### {results.protocol}", "", *(f"| {' | '.join(row)} |" for row in rows), ""]
+    lines += [f"- {note}" for note in _notes(results)]
+    return "\n".join([*lines, *_subgroup_lines(results)]) + "\n"
+
+
+def write_predictions(results: Results, path: str | Path) -> Path:
+    """Write ids, one score per class and one label per class for every sample as CSV.
+
+    Raises:
+        ValueError: If the results were read from a file, which does not hold predictions.
+    """
+    if not results.predictions:
+        raise ValueError(
+            "these results hold no predictions (a result file never does); evaluate the checkpoint"
+        )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(results.predictions[0]))
+        writer.writeheader()
+        writer.writerows(results.predictions)
+    return path
+
+
+def _rich_table(results: Results) -> Table:
+    table = Table(title=Text(results.protocol), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.title_justify = "left"
+    for k, column in enumerate(_COLUMNS):
+        table.add_column(Text(column), justify="left" if k < 2 else "right", no_wrap=True)
+    for row in _finding_rows(results):
+        table.add_row(*map(Text, row))  # Text: rich would read square brackets as markup
+    table.add_section()
+    for row in _macro_rows(results):
+        table.add_row(*map(Text, row), style="bold")
+    return table
+
+
+def _finding_rows(results: Results) -> list[tuple[str, ...]]:
+    return [
+        (
+            finding.name,
+            finding.tier,
+            str(finding.num_positive),
+            f"{finding.prevalence:.3f}",
+            *_cells(finding.figures),
+        )
+        for finding in results.findings
+    ]
+
+
+def _macro_rows(results: Results) -> list[tuple[str, ...]]:
+    rows = []
+    for macro in results.macros:
+        known = [f for f in results.findings if f.name in macro.findings]
+        share = sum(f.prevalence for f in known) / len(known) if known else math.nan
+        name = f"mean: {macro.name.replace('_', ' ')} ({len(known)})"
+        rows.append((name, "", "", f"{share:.3f}", *_cells(macro.figures)))
+    return rows
+
+
+def _cells(figures: Mapping[str, Figure]) -> tuple[str, str]:
+    return _interval(figures["auroc"]), _interval(figures["ap"])
+
+
+def _interval(figure: Figure) -> str:
+    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def _notes(results: Results) -> list[str]:
+    boot = results.bootstrap
+    notes = [
+        f"{results.num_samples} samples of {results.num_patients} patients; intervals: "
+        f"{boot['level']:.0%} bootstrap over patients, {boot['resamples']} resamples",
+        "chance: AUROC 0.500, AP = prevalence (prev)",
+    ]
+    if results.findings:
+        worst = next(f for f in results.findings if f.name == results.worst_finding)
+        figures = results.macros[0].figures
+        notes += [
+            f"worst finding: {worst.name}, AUROC {_interval(worst.figures['auroc'])}",
+            f"calibration of the mean: ECE {_interval(figures['ece'])}, "
+            f"Brier {_interval(figures['brier'])}",
+            f"thresholds: {results.threshold_rule}",
+        ]
+    if results.skipped:
+        named = ", ".join(f"{name} ({reason})" for name, reason in results.skipped.items())
+        notes.append(f"not scored: {len(results.skipped)}: {named}")
+    if results.duplicates_dropped:
+        notes.append(f"duplicate samples dropped: {results.duplicates_dropped}")
+    return notes
+
+
+def _subgroup_lines(results: Results) -> list[str]:
+    if not results.subgroups:
+        return []
+    head = ["", "| subgroup | samples | findings | mean AUROC | mean AP |", "|---|---|---|---|---|"]
+    return head + [
+        f"| {group.attribute}: {group.value} | {group.num_samples} | {group.num_findings} "
+        f"| {_interval(group.figures['auroc'])} | {_interval(group.figures['ap'])} |"
+        for group in results.subgroups
+    ]

@@ -1,0 +1,57 @@
+"""Golden cases of HLIP's zero-shot metrics."""
+
+import pytest
+
+from medvlp.evaluation.classification import ClassificationProtocol, classification_results
+from medvlp.evaluation.published import hlip_layout
+from medvlp.evaluation.score_table import ScoreTable
+from medvlp.evaluation.statistics import closest_corner_threshold
+from medvlp.evaluation.zero_shot import pair_probabilities
+from medvlp.prompts.prompt_set import PromptSet
+
+from .registry import Case, handles
+
+
+def score_table(case: Case) -> ScoreTable:
+    probability = pair_probabilities(case.inputs["cosine"], case.config["logit_scale"])
+    case.assert_close("prob_positive", probability[..., 1], case.inputs["prob_positive"])
+    names = [f"s{row}" for row in range(len(probability))]
+    return ScoreTable(
+        class_names=list(case.config["classes"]),
+        sample_ids=names,
+        patient_ids=names,
+        scores=probability[..., 1].double().numpy(),
+        decisions=(probability[..., 1] > probability[..., 0]).numpy(),
+        labels=case.inputs["labels"].numpy(),
+        metadata=[{} for _ in names],
+        recipe_hash="",
+    )
+
+
+def check(case: Case, prompts: PromptSet) -> None:
+    table = score_table(case)
+    for k, name in enumerate(table.class_names):
+        threshold = closest_corner_threshold(table.labels[:, k] == 1, table.scores[:, k])
+        assert threshold == pytest.approx(case.config["thresholds"][name], abs=1e-6), name
+    for name, sources in prompts.merge.items():
+        table = table.merged(name, sources)
+    protocol = ClassificationProtocol(
+        name=case.name, prompt_hash="", groups={"all": table.class_names}, num_resamples=10
+    )
+    layout = hlip_layout(classification_results(table, protocol))
+    expected = case.config["results"]
+    assert list(layout) == list(expected)
+    for row, metrics in expected.items():
+        assert set(layout[row]) == set(metrics)
+        for key, value in metrics.items():
+            assert layout[row][key] == pytest.approx(value, abs=1e-6), f"{row}: {key}"
+
+
+@handles("hlip", "metrics_ct_rate")
+def metrics_ct_rate(case: Case) -> None:
+    check(case, PromptSet.load("ct_rate"))
+
+
+@handles("hlip", "metrics_rad_chestct")
+def metrics_rad_chestct(case: Case) -> None:
+    check(case, PromptSet.load("rad_chestct"))
