@@ -1,0 +1,35 @@
+"""Which parameters are decayed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+NO_DECAY = ("bn", "ln", "bias", "logit_scale")
+"""Name parts of parameters that are not decayed (specs/hlip.md, section 7)."""
+
+
+def decay_groups(module: nn.Module, no_decay: Sequence[str] = NO_DECAY) -> list[dict[str, Any]]:
+    """Split the trainable parameters into two optimizer groups: without and with weight decay.
+
+    Vectors and scalars are never decayed (which covers every LayerNorm); nor is a parameter whose
+    name contains one of `no_decay`. Frozen parameters are in neither group. The second group takes
+    the optimizer's own weight decay.
+
+    Args:
+        module: Named parameters are taken from here.
+        no_decay: Parts of names.
+
+    Raises:
+        ValueError: If nothing is trainable.
+    """
+    groups: list[dict[str, Any]] = [{"params": [], "weight_decay": 0.0}, {"params": []}]
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            decayed = parameter.ndim >= 2 and not any(part in name for part in no_decay)
+            groups[decayed]["params"].append(parameter)
+    if not any(group["params"] for group in groups):
+        raise ValueError(
+            f"{type(module).__name__} has no trainable parameter; unfreeze a tower or a projection"
+        )
+    return groups

@@ -1,0 +1,82 @@
+"""Learning rates as factors of the base rate: `(step, total_steps) -> factor`.
+
+`step` is the index of the coming optimizer step, from 0. All schedules warm up linearly: step t of
+the first w has the factor (t + 1) / w.
+"""
+
+import math
+from collections.abc import Callable
+
+Schedule = Callable[[int, int], float]
+
+
+class WarmupConstant:
+    """Warm up, then stay at the base rate.
+
+    >>> [WarmupConstant(warmup_steps=2)(step, 4) for step in range(4)]
+    [0.5, 1.0, 1.0, 1.0]
+    """
+
+    def __init__(self, warmup_steps: int) -> None:
+        if warmup_steps < 0:
+            raise ValueError(f"warmup_steps is {warmup_steps}; it must be at least 0")
+        self.warmup_steps = warmup_steps
+
+    def __call__(self, step: int, total_steps: int) -> float:
+        """Return the factor of one step."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        return self.after_warmup(step, total_steps)
+
+    def after_warmup(self, step: int, total_steps: int) -> float:
+        """Return the factor of a step >= `warmup_steps`."""
+        return 1.0
+
+
+class WarmupCosine(WarmupConstant):
+    """Warm up, then fall to 0 along half a cosine.
+
+    >>> [round(WarmupCosine(warmup_steps=1)(step, 4), 2) for step in range(4)]
+    [1.0, 1.0, 0.75, 0.25]
+    """
+
+    def after_warmup(self, step: int, total_steps: int) -> float:
+        """Return the factor of a step >= `warmup_steps`."""
+        span = max(1, total_steps - self.warmup_steps)
+        progress = min(1.0, (step - self.warmup_steps) / span)
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class WarmupCooldown(WarmupConstant):
+    """Warm up, stay at the base rate, and fall along a power in the last steps.
+
+    >>> [WarmupCooldown(warmup_steps=1, cooldown_steps=2)(step, 4) for step in range(4)]
+    [1.0, 1.0, 1.0, 0.5]
+
+    Args:
+        warmup_steps: Length of the warmup.
+        cooldown_steps: Length of the fall at the end.
+        power: 1 falls linearly.
+        end_factor: What would be reached at `total_steps`, as a share of the base rate.
+    """
+
+    def __init__(
+        self, warmup_steps: int, *, cooldown_steps: int, power: float = 1.0, end_factor: float = 0.0
+    ) -> None:
+        super().__init__(warmup_steps)
+        if cooldown_steps < 1:
+            raise ValueError(
+                f"cooldown_steps is {cooldown_steps}; it must be at least 1, "
+                "or use schedule=constant"
+            )
+        self.cooldown_steps = cooldown_steps
+        self.power = power
+        self.end_factor = end_factor
+
+    def after_warmup(self, step: int, total_steps: int) -> float:
+        """Return the factor of a step >= `warmup_steps`."""
+        done = step - (total_steps - self.cooldown_steps)
+        if done < 0:
+            return 1.0
+        left = max(0.0, 1 - done / self.cooldown_steps)
+        return left**self.power * (1 - self.end_factor) + self.end_factor
