@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.scan import Rescale, check_orientation
@@ -78,6 +79,17 @@ class CTRate(StudySource):
         self.label_names = tuple(label_names)
         self.excluded = frozenset(excluded)
         self.skips: list[Skip] = []
+
+    def describe(self) -> dict[str, Any]:
+        """State where the data set lies and which part of it is read."""
+        return {
+            "name": self.name,
+            "root": str(self.root.resolve()),
+            "splits": list(self.splits),
+            "orientation": self.orientation,
+            "label_names": list(self.label_names),
+            "excluded": sorted(self.excluded),
+        }
 
     def studies(self) -> Iterator[StudyRecord]:
         """Yield the sessions of the chosen splits in the order of the metadata table."""

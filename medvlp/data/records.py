@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from medvlp.data.scan import Rescale
 from medvlp.types import Spacing3D
@@ -86,6 +87,10 @@ class StudySource(ABC):
 
     def materialise(self) -> None:  # noqa: B027 - most data sets are simply there
         """Write the raw files if the data set makes itself; does nothing by default."""
+
+    def describe(self) -> dict[str, Any]:
+        """State in JSON types which data set this is, so that a manifest of another is noticed."""
+        return {"name": self.name}
 
     @abstractmethod
     def studies(self) -> Iterator[StudyRecord]:

@@ -1,0 +1,133 @@
+"""Prepared volumes on disk: one compressed b2nd file each, crop-addressable, written atomically."""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+Facts = dict[str, Any]
+
+_SUFFIX = ".b2nd"
+
+
+class VolumeCache:
+    """A folder of volumes, found by scan id.
+
+    File names are hashes of the ids, so no name from a table reaches the file system. A file is
+    complete or not there at all: it is written aside and moved into place.
+
+    Args:
+        folder: Made when the first volume is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+
+    def path_of(self, scan_id: str) -> Path:
+        """Say where the volume of a scan lies, or would lie."""
+        digest = hashlib.sha256(scan_id.encode()).hexdigest()
+        return self.folder / digest[:2] / f"{digest[:32]}{_SUFFIX}"
+
+    def write(self, scan_id: str, array: np.ndarray, facts: Mapping[str, Any]) -> None:
+        """Compress a volume and move it into place; an older one is replaced.
+
+        Args:
+            scan_id: Any string.
+            array: Axes (d, h, w).
+            facts: Kept with the volume, in JSON types.
+        """
+        import blosc2
+
+        packed: Any = blosc2.asarray(
+            cast(Any, np.ascontiguousarray(array)),
+            cparams=blosc2.CParams(
+                codec=blosc2.Codec.ZSTD, clevel=1, filters=[blosc2.Filter.BITSHUFFLE], nthreads=1
+            ),
+        )
+        packed.schunk.vlmeta["facts"] = {**facts, "scan_id": scan_id}
+        write_atomically(self.path_of(scan_id), packed.to_cframe())
+
+    def read(self, scan_id: str, region: tuple[slice, slice, slice] | None = None) -> np.ndarray:
+        """Read a volume, or decompress only the part of it that `region` cuts out.
+
+        Raises:
+            FileNotFoundError: If the scan was never prepared.
+            ValueError: If the file is damaged; the message says how to mend it.
+        """
+        volume = self._open(scan_id)
+        try:
+            return volume[region] if region is not None else volume[:]
+        except RuntimeError as error:
+            raise ValueError(self._damaged(scan_id)) from error
+
+    def shape(self, scan_id: str) -> tuple[int, ...]:
+        """Read the shape of a volume without decompressing it."""
+        return tuple(self._open(scan_id).shape)
+
+    def facts(self, scan_id: str) -> Facts | None:
+        """Read what was written with the volume; None where there is no sound file."""
+        try:
+            return dict(self._open(scan_id).schunk.vlmeta["facts"])
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
+
+    def remove_leftovers(self) -> int:
+        """Delete what an interrupted writer left aside; returns how many files."""
+        leftovers = list(self.folder.glob(f"*/*{_SUFFIX}.*.tmp"))
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        return len(leftovers)
+
+    def _open(self, scan_id: str) -> Any:
+        import blosc2
+
+        path = self.path_of(scan_id)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{scan_id} is not in the cache {self.folder}; run: python -m medvlp.prepare"
+            )
+        try:
+            # one thread: the loader's workers are the parallelism
+            return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(self._damaged(scan_id)) from error
+
+    def _damaged(self, scan_id: str) -> str:
+        path = self.path_of(scan_id)
+        return f"{path} ({scan_id}) is damaged; delete it and run: python -m medvlp.prepare"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is never seen half done, and survives a power cut once seen."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder and prove that a file can be written there, before any work.
+
+    Raises:
+        PermissionError: With the folder and what to set.
+    """
+    probe = folder / f".probe_{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise PermissionError(
+            f"cannot write to {folder} ({error.strerror}); set paths.cache=... to a folder of yours"
+        ) from error

@@ -1,0 +1,219 @@
+"""From a data set's raw files to a cache folder with its manifest."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medvlp.data.cache import Facts, VolumeCache, require_writable, write_atomically
+from medvlp.data.engine import Engine
+from medvlp.data.manifest import Manifest, Row, dataset_folder, write_manifest
+from medvlp.data.readers.registry import read
+from medvlp.data.recipe import Recipe
+from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
+from medvlp.data.tables import nearest
+
+OnScan = Callable[["Outcome", int], None]
+"""Told of each scan as it is done, with the number of scans in all: for progress bars."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one scan.
+
+    Attributes:
+        scan_id: Of the record.
+        path: Of the record.
+        facts: What the cache knows of it; None if it was refused.
+        reason: Why it was refused.
+        reused: Whether a sound cache entry was found and kept.
+    """
+
+    scan_id: str
+    path: Path
+    facts: Facts | None = None
+    reason: str = ""
+    reused: bool = False
+
+
+@dataclass(frozen=True)
+class _Job:
+    record: ScanRecord
+    recipe: Recipe
+    cache: VolumeCache
+
+
+def prepare_dataset(
+    source: StudySource,
+    recipe: Recipe,
+    *,
+    cache_dir: Path,
+    engine: Engine,
+    max_quarantine_share: float = 0.05,
+    on_scan: OnScan | None = None,
+) -> Manifest:
+    """Prepare every scan that is not in the cache yet, then write manifest and quarantine.csv.
+
+    May be stopped and run again at any time: finished volumes are kept, the manifest comes last.
+
+    Args:
+        source: The data set.
+        recipe: How volumes are made.
+        cache_dir: Holds all data sets; this one gets `<name>/<recipe hash>`.
+        engine: Where the work runs.
+        max_quarantine_share: Largest share of scans that may be refused.
+        on_scan: Called in this process after each scan.
+
+    Raises:
+        PermissionError: If the cache cannot be written, before any work.
+        FileNotFoundError, ValueError: If the data set is not there or its tables are not right.
+        RuntimeError: If too many scans were refused; quarantine.csv says which and why.
+    """
+    folder = dataset_folder(cache_dir, source.name, recipe.hash)
+    require_writable(folder)
+    source.materialise()
+    studies = list(source.studies())
+    _require_sound(source, studies)
+    cache = VolumeCache(folder / "volumes")
+    cache.remove_leftovers()
+    jobs = [_Job(scan, recipe, cache) for study in studies for scan in study.scans]
+    outcomes: dict[str, Outcome] = {}
+    for outcome in engine.run(prepare_scan, jobs):
+        outcomes[outcome.scan_id] = outcome
+        if on_scan is not None:
+            on_scan(outcome, len(jobs))
+    rows = [row for study in studies if (row := _row(study, outcomes))["scans"]]
+    skips = _account(source, studies, outcomes, rows)
+    _write_quarantine(folder / "quarantine.csv", skips)
+    _check_share(outcomes, max_quarantine_share, folder)
+    return write_manifest(folder, rows, _dataset(source, recipe, skips))
+
+
+def prepare_scan(job: _Job) -> Outcome:
+    """Read, prepare and store one scan; whatever is wrong with it becomes its outcome's reason.
+
+    Raises:
+        OSError: If the cache cannot be written: that is not the scan's fault and stops the run.
+    """
+    record, cache = job.record, job.cache
+    try:
+        fingerprint = _fingerprint(record)
+        facts = cache.facts(record.scan_id)
+        if facts is not None and facts["fingerprint"] == fingerprint:
+            return Outcome(record.scan_id, record.path, facts, reused=True)
+        scan = read(record.path).restated(
+            spacing_mm=record.spacing_mm,
+            rescale=record.rescale,
+            orientation=record.orientation,
+            modality=record.modality,
+        )
+        stored = job.recipe.prepare(scan).numpy()
+    except Exception as error:  # one bad scan of any kind must not stop the other thousands
+        reason = str(error) if isinstance(error, (ValueError, OSError)) else repr(error)
+        return Outcome(record.scan_id, record.path, reason=" ".join(reason.split()))
+    low, high = np.percentile(stored[::2, ::2, ::2], (0.5, 99.5))
+    facts = {
+        "fingerprint": fingerprint,
+        "shape": list(stored.shape),
+        "range": [float(low), float(high)],
+        "raw_shape": list(scan.array.shape),
+        "raw_spacing_mm": [round(length, 6) for length in scan.spacing_mm],
+        "raw_orientation": scan.orientation,
+        "modality": scan.modality,
+    }
+    cache.write(record.scan_id, stored, facts)
+    return Outcome(record.scan_id, record.path, facts)
+
+
+def summarise_skips(skips: Iterable[Skip]) -> dict[str, int]:
+    """Count skips by reason, without the paths and figures that make each of them unlike."""
+    reasons = (skip.reason.replace(skip.id, "").lstrip(": ") for skip in skips)
+    return dict(Counter(reasons).most_common())
+
+
+def _fingerprint(record: ScanRecord) -> str:
+    state = record.path.stat()
+    stated = (record.spacing_mm, record.rescale, record.orientation, record.modality)
+    return f"{state.st_size} {state.st_mtime_ns} {stated}"
+
+
+def _require_sound(source: StudySource, studies: list[StudyRecord]) -> None:
+    if not studies:
+        left_out = f"; {len(source.skips)} were left out, the first: {source.skips[:1]}"
+        raise ValueError(f"{source.name} has no study{left_out if source.skips else ''}")
+    ids = {
+        "study": Counter(study.study_id for study in studies),
+        "scan": Counter(scan.scan_id for study in studies for scan in study.scans),
+    }
+    for what, counter in ids.items():
+        name, count = counter.most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"{source.name} has the {what} id {name!r} {count} times")
+    known = set(source.label_names)
+    for name in {name for study in studies for name in study.labels} - known:
+        advice = nearest(name, known)
+        raise ValueError(f"{source.name} has a label {name!r} that it does not name{advice}")
+
+
+def _row(study: StudyRecord, outcomes: dict[str, Outcome]) -> Row:
+    scans = []
+    for scan in study.scans:
+        facts = outcomes[scan.scan_id].facts
+        if facts is not None:
+            kept = {name: value for name, value in facts.items() if name != "fingerprint"}
+            scans.append({**kept, "scan_id": scan.scan_id})
+    return {
+        "study_id": study.study_id,
+        "patient_id": study.patient_id,
+        "split": study.split,
+        "scans": scans,
+        "texts": dict(study.texts),
+        "labels": dict(study.labels),
+        "metadata": dict(study.metadata),
+    }
+
+
+def _account(
+    source: StudySource, studies: list[StudyRecord], outcomes: dict[str, Outcome], rows: list[Row]
+) -> list[Skip]:
+    skips = list(source.skips)
+    for study in studies:
+        for scan in study.scans:
+            if outcomes[scan.scan_id].facts is None:
+                skips.append(Skip(str(scan.path), outcomes[scan.scan_id].reason))
+    kept = {row["study_id"] for row in rows}
+    lost = [study.study_id for study in studies if study.study_id not in kept]
+    return skips + [Skip(study_id, "none of its scans could be prepared") for study_id in lost]
+
+
+def _dataset(source: StudySource, recipe: Recipe, skips: list[Skip]) -> Row:
+    return {
+        "name": source.name,
+        "source": source.describe(),
+        "label_names": list(source.label_names),
+        "recipe": recipe.describe(),
+        "recipe_hash": recipe.hash,
+        "skips": summarise_skips(skips),
+    }
+
+
+def _write_quarantine(path: Path, skips: list[Skip]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["path", "reason"])
+    writer.writerows([skip.id, skip.reason] for skip in skips)
+    write_atomically(path, text.getvalue().encode())
+
+
+def _check_share(outcomes: dict[str, Outcome], allowed: float, folder: Path) -> None:
+    refused = sum(outcome.facts is None for outcome in outcomes.values())
+    if refused > allowed * len(outcomes):
+        raise RuntimeError(
+            f"{refused} of {len(outcomes)} scans were refused, more than the share of {allowed:g} "
+            f"that is allowed; {folder / 'quarantine.csv'} says why. Mend them, or allow more with "
+            "max_quarantine_share=..."
+        )

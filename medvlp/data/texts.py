@@ -1,0 +1,143 @@
+"""From a report's sections to the texts a network is shown."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from medvlp.data.statements import split_sentences, statement_id, statements_of
+from medvlp.types import TextKind
+
+# Words that make a sentence of a radiology report one of normality.
+NORMAL_PATTERN = (
+    r"\b(no|not|without|normal|unremarkable|clear|free|absent|negative|natural|preserved|open)\b"
+)
+_FINDINGS, _IMPRESSION = "findings", "impression"
+
+
+@dataclass(frozen=True)
+class TextUnit:
+    """One text of a study.
+
+    Attributes:
+        text: As it goes to the tokenizer.
+        kind: What it is.
+        statements: Ids of the sentences in it, see `statement_id`.
+    """
+
+    text: str
+    kind: TextKind
+    statements: tuple[int, ...]
+
+
+class TextSampler(ABC):
+    """Chooses texts from the sections of a report."""
+
+    @abstractmethod
+    def __call__(
+        self, sections: Mapping[str, str], generator: np.random.Generator
+    ) -> list[TextUnit]:
+        """Make the texts of one study.
+
+        Args:
+            sections: Not empty; names such as "findings" and "impression".
+            generator: The only source of chance.
+        """
+
+
+class ReportText(TextSampler):
+    """The whole report as one text, as HLIP publishes it for CT-RATE (hlip.md, 6.1).
+
+    Args:
+        template: With the names of sections in braces. Each section gets a final "." if it has
+            none; a sentence of the template whose section is missing is left out.
+        removed: Characters taken out of the result.
+        missing: Stands for a missing section. The published code says "nan" there, an accident of
+            reading empty cells; None leaves the sentence out.
+    """
+
+    def __init__(
+        self,
+        template: str = "The volume shows: {impression} The volume looks like: {findings}",
+        *,
+        removed: str = "\"'()",
+        missing: str | None = None,
+    ) -> None:
+        self.template = template
+        self.removed = str.maketrans("", "", removed)
+        self.missing = missing
+        self._parts = re.findall(r"([^{}]*)\{(\w+)\}", template)
+        if not self._parts:
+            raise ValueError(f"template is {template!r}, expected a section such as {{findings}}")
+
+    def __call__(
+        self, sections: Mapping[str, str], generator: np.random.Generator
+    ) -> list[TextUnit]:
+        """Fill the template; there is no chance in it."""
+        filled: list[str] = []
+        for words, name in self._parts:
+            section = sections.get(name, self.missing)
+            if section is not None:
+                filled.append(words + _with_full_stop(section))
+        text = "".join(filled).translate(self.removed).strip()
+        if not text:  # a data set with other sections than the template's
+            text = " ".join(map(_with_full_stop, sections.values())).translate(self.removed)
+        return [TextUnit(text, TextKind.REPORT, statements_of(sections))]
+
+
+class SentenceSampler(TextSampler):
+    """A few sentences of one section, abnormal ones more often than normal ones.
+
+    Reports share most of their normal sentences; with the whole report as one text nearly every
+    other study of a batch is a false negative, and a small model learns next to nothing.
+
+    Args:
+        max_sentences: 1 to this many, all numbers equally likely.
+        abnormal_weight: How many times as likely as a normal sentence an abnormal one is.
+        normal_pattern: A sentence in which this regular expression is found counts as normal.
+        impression_template: For sentences of the impression; `{text}` is replaced.
+        findings_template: For sentences of the findings, or of any other section.
+    """
+
+    def __init__(
+        self,
+        max_sentences: int = 2,
+        *,
+        abnormal_weight: float = 3.5,
+        normal_pattern: str = NORMAL_PATTERN,
+        impression_template: str = "The volume shows: {text}",
+        findings_template: str = "The volume looks like: {text}",
+    ) -> None:
+        if max_sentences < 1 or abnormal_weight <= 0:
+            raise ValueError(
+                f"max_sentences is {max_sentences} and abnormal_weight {abnormal_weight}; "
+                "expected at least 1 and more than 0"
+            )
+        self.max_sentences = max_sentences
+        self.abnormal_weight = abnormal_weight
+        self.normal = re.compile(normal_pattern, re.IGNORECASE)
+        self.templates = {_IMPRESSION: impression_template, _FINDINGS: findings_template}
+
+    def __call__(
+        self, sections: Mapping[str, str], generator: np.random.Generator
+    ) -> list[TextUnit]:
+        """Choose a section, then distinct sentences of it, and keep their order."""
+        names = sorted(sections)
+        name = names[int(generator.integers(len(names)))]
+        sentences = list(dict.fromkeys(split_sentences(sections[name]))) or [sections[name]]
+        weights = np.array(
+            [1.0 if self.normal.search(s) else self.abnormal_weight for s in sentences]
+        )
+        count = min(int(generator.integers(1, self.max_sentences + 1)), len(sentences))
+        chosen = generator.choice(len(sentences), count, replace=False, p=weights / weights.sum())
+        picked = [sentences[index] for index in sorted(chosen)]
+        template = self.templates.get(name, self.templates[_FINDINGS])
+        text = template.replace("{text}", " ".join(map(_with_full_stop, picked)))
+        return [TextUnit(text, TextKind.SENTENCE, tuple(sorted(map(statement_id, picked))))]
+
+
+def _with_full_stop(section: str) -> str:
+    section = section.strip()
+    return section if section.endswith(".") else f"{section}."
