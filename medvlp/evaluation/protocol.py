@@ -1,7 +1,8 @@
 """What a system asks of an evaluation, whatever it measures."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,13 +12,17 @@ from medvlp.evaluation.results import Results
 from medvlp.types import Tokens, VolumeBatch
 
 
-class Evaluation(Protocol):
+class Evaluation(ABC):
     """Measure a two-tower model on the studies of a split.
 
     The caller runs `reset`, `prepare`, `update` for every batch, gathers `rows` over all ranks,
     and calls `compute` on the gathered list. `compute` depends on its argument alone.
+
+    A base class rather than a `typing.Protocol`: LightningCLI accepts an implementation of a
+    protocol only if its annotations are the very same objects, which jaxtyping's are not.
     """
 
+    @abstractmethod
     def prepare(
         self,
         embed_text: Callable[[Tokens], Tensor],
@@ -31,20 +36,19 @@ class Evaluation(Protocol):
             logit_scale: In log space, as the model stores it.
             device: Where the embeddings live.
         """
-        ...
 
+    @abstractmethod
     def update(self, image_embedding: Float[Tensor, "b e"], batch: VolumeBatch) -> None:
         """Score one batch of normalised study embeddings and keep the scores."""
-        ...
 
+    @abstractmethod
     def rows(self) -> list[dict[str, Any]]:
         """Return one picklable dictionary per scored study, for gathering over ranks."""
-        ...
 
+    @abstractmethod
     def compute(self, rows: list[dict[str, Any]]) -> Results:
         """Turn gathered rows into figures; repeated `sample_id`s are dropped and counted."""
-        ...
 
+    @abstractmethod
     def reset(self) -> None:
         """Forget all scored studies."""
-        ...

@@ -13,6 +13,7 @@ from medvlp.evaluation.classification import (
     ClassificationProtocol,
     classification_results,
 )
+from medvlp.evaluation.protocol import Evaluation
 from medvlp.evaluation.results import Results
 from medvlp.evaluation.score_table import ScoreTable
 from medvlp.prompts.prompt_set import PromptSet
@@ -56,7 +57,7 @@ def pair_probabilities(
     return (cosine * scale).softmax(dim=-1)
 
 
-class ZeroShotClassification:
+class ZeroShotClassification(Evaluation):
     """Score every finding by its negative and positive prompt; an `Evaluation`.
 
     The unstarred figures decide by the more probable prompt, a tie being negative; the starred

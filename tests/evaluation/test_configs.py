@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from jsonargparse import ArgumentParser
+from omegaconf import OmegaConf
+
+from medvlp.data.ct_rate import LABEL_NAMES
+from medvlp.evaluation.protocol import Evaluation
+
+from .test_zero_shot import HashTokenizer
+
+FOLDER = Path(__file__).parents[2] / "conf" / "evaluation"
+PATHS = sorted(FOLDER.glob("*.yaml"))
+TOKENIZER = {"_target_": f"{HashTokenizer.__module__}.HashTokenizer"}
+
+
+def tree(path: Path) -> dict:
+    return OmegaConf.create({"tokenizer": TOKENIZER, "evaluation": OmegaConf.load(path)})
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_hydra_builds_every_evaluation(path):
+    measures = instantiate(tree(path).evaluation, _convert_="all")
+    assert measures
+    for measure in measures.values():
+        assert tuple(measure.label_names) == LABEL_NAMES
+        assert measure.protocol.thresholds is None
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_lightning_cli_builds_every_evaluation(path):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--evaluations", type=dict[str, Evaluation] | None)
+    classes = {}
+    for name, node in OmegaConf.to_container(tree(path).evaluation, resolve=True).items():
+        target = node.pop("_target_")
+        tokenizer = {"class_path": node["tokenizer"]["_target_"]}
+        classes[name] = {"class_path": target, "init_args": node | {"tokenizer": tokenizer}}
+    parsed = parser.parse_object({"evaluations": classes})
+    measures = parser.instantiate(parsed)["evaluations"]
+    assert all(isinstance(measure, Evaluation) for measure in measures.values())
