@@ -1,0 +1,90 @@
+"""Rule table of HLIP: files of 2025-06 (v1) and of the newer models.
+
+Reference: the released checkpoints, `visual.trunk` = image tower, `text.transformer` = text tower.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from medvlp.checkpoints.adapter import (
+    LoadReport,
+    Rule,
+    RuleTable,
+    load_published,
+    nested,
+    scalar_to_vector,
+    to_published,
+    vector_to_scalar,
+)
+from medvlp.checkpoints.files import read_weights, unwrap
+
+_TRUNK_RULES = (
+    Rule("spatial_posemb", "pos_embed"),
+    Rule("sequential_posemb", "scan_pos_embed"),
+    Rule("{rest}", "{rest}"),
+)
+_OLD_NAMES = {r"(^|\.)series_posemb$": r"\1sequential_posemb"}
+_HARMLESS = {
+    # Single-scan files of the first code version hold a table of one row that nothing reads; a
+    # longer one belongs to a model for several scans.
+    r"(.+\.)?sequential_posemb": lambda table: table.shape[1] == 1,
+    # A buffer that old versions of transformers wrote.
+    r"(.+\.)?embeddings\.position_ids": lambda buffer: True,
+}
+
+TRUNK = RuleTable(_TRUNK_RULES, aliases=_OLD_NAMES, ignored=_HARMLESS)
+"""The image tower alone, names without `visual.trunk.`."""
+
+TWO_TOWER = RuleTable(
+    (
+        # In the newer two-token models `logit_bias` is the log scale of the second pair.
+        Rule("logit_scale", "logit_scale", scalar_to_vector, vector_to_scalar),
+        Rule("logit_bias", "logit_bias", scalar_to_vector, vector_to_scalar),
+        *nested(_TRUNK_RULES, "visual.trunk.", "vision."),
+        Rule("visual.head.proj.weight", "image_projection.weight"),
+        Rule("text.transformer.{rest}", "text.encoder.{rest}"),
+        Rule("text.proj.weight", "text_projection.weight"),
+    ),
+    aliases=_OLD_NAMES,
+    ignored=_HARMLESS,
+)
+"""The whole model."""
+
+
+def load_hlip(
+    model: nn.Module, weights: str | Path | Mapping[str, Tensor], *, strict: bool = True
+) -> LoadReport:
+    """Load published weights into a `TwoTower`.
+
+    Args:
+        model: Two-tower model of the same configuration.
+        weights: Path of a published file, or its content.
+        strict: See `adapter.load_published`.
+
+    Raises:
+        CheckpointMismatchError: If strict, and the weights do not fit.
+    """
+    return load_published(model, _tensors(weights), TWO_TOWER, strict=strict)
+
+
+def load_hlip_trunk(
+    vision: nn.Module, weights: str | Path | Mapping[str, Tensor], *, strict: bool = True
+) -> LoadReport:
+    """Load published weights of the image tower alone."""
+    return load_published(vision, _tensors(weights), TRUNK, strict=strict)
+
+
+def export_hlip(model: nn.Module) -> dict[str, Tensor]:
+    """Give the weights of a `TwoTower` their published names and shapes."""
+    return to_published(model.state_dict(), TWO_TOWER)
+
+
+def export_hlip_trunk(vision: nn.Module) -> dict[str, Tensor]:
+    """Give the weights of an image tower their published names."""
+    return to_published(vision.state_dict(), TRUNK)
+
+
+def _tensors(weights: str | Path | Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return read_weights(weights) if isinstance(weights, (str, Path)) else unwrap(weights)

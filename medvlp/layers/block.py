@@ -1,0 +1,47 @@
+"""Pre-norm transformer block."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medvlp.layers.attention import Attention, AttentionBackend
+from medvlp.layers.drop_path import DropPath
+from medvlp.layers.mlp import Mlp
+
+
+class Block(nn.Module):
+    """Attention and MLP, each after a LayerNorm and added to its input.
+
+    Args:
+        dim: Width of the tokens.
+        num_heads: Attention heads.
+        mlp_ratio: Hidden width of the MLP in units of `dim`.
+        drop_path_prob: Probability of a sequence to skip a branch in training.
+        attention: Attention backend.
+        norm_eps: Epsilon of the LayerNorms.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        mlp_ratio: float = 4.0,
+        drop_path_prob: float = 0.0,
+        attention: AttentionBackend = "sdpa",
+        norm_eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.attn = Attention(dim, num_heads, backend=attention)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path_prob)
+
+    def forward(
+        self, x: Float[Tensor, "*s n c"], lengths: Sequence[int] | None = None
+    ) -> Float[Tensor, "*s n c"]:
+        """Transform dense (s n c) tokens, or packed (n c) ones together with their lengths."""
+        x = x + self.drop_path(self.attn(self.norm1(x), lengths), lengths)
+        return x + self.drop_path(self.mlp(self.norm2(x)), lengths)

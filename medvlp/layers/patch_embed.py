@@ -1,0 +1,129 @@
+"""From voxels to patch tokens."""
+
+import math
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medvlp.types import Size3D
+
+
+class PatchEmbed3D(nn.Module):
+    """Embed non-overlapping patches linearly; what does not fill a patch is left out.
+
+    Args:
+        in_channels: Channels of the volume.
+        patch_size: Voxels of a patch.
+        embed_dim: Width of the tokens.
+    """
+
+    def __init__(self, in_channels: int, patch_size: Size3D, embed_dim: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.patch_size = (patch_size[0], patch_size[1], patch_size[2])
+        self.embed_dim = embed_dim
+        self.proj = nn.Conv3d(in_channels, embed_dim, self.patch_size, stride=self.patch_size)
+
+    def forward(self, volume: Float[Tensor, "n c d h w"]) -> Float[Tensor, "n gd gh gw e"]:
+        """Return the token grid with channels last.
+
+        Raises:
+            ValueError: If the channels do not fit, or the volume is smaller than one patch.
+        """
+        check_volume(volume, self.in_channels, self.patch_size)
+        # The same product as the strided convolution, but one matrix product in the layout that
+        # the blocks want; the convolution kernels are slower on CPU and transpose the result.
+        patches = patchify(volume, self.patch_size)
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+
+class ConvStemPatchEmbed(nn.Module):
+    """Embed small patches linearly, then halve the grid by convolutions while widening.
+
+    Learns from raw voxels in far fewer steps than a plain patch embedding, at small sizes.
+
+    Args:
+        in_channels: Channels of the volume.
+        patch_size: Voxels of a patch of the first, linear embedding.
+        embed_dim: Width of the tokens; must be divisible by 2 to the power of `num_stages`.
+        num_stages: Stride-2 convolutions of 3^3, each with GroupNorm and GELU, each doubling
+            the width.
+        num_groups: Groups of the GroupNorms.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        patch_size: Size3D,
+        *,
+        embed_dim: int,
+        num_stages: int = 2,
+        num_groups: int = 8,
+    ) -> None:
+        super().__init__()
+        if embed_dim % 2**num_stages:
+            raise ValueError(
+                f"embed_dim {embed_dim} cannot be halved {num_stages} times; choose a multiple of "
+                f"{2**num_stages}"
+            )
+        self.in_channels = in_channels
+        self.embed_dim = embed_dim
+        widths = [embed_dim // 2**i for i in range(num_stages, -1, -1)]
+        self.stem = PatchEmbed3D(in_channels, patch_size, widths[0])
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv3d(width, 2 * width, 3, stride=2, padding=1, bias=False),
+                nn.GroupNorm(math.gcd(num_groups, 2 * width), 2 * width),
+                nn.GELU(),
+            )
+            for width in widths[:-1]
+        )
+
+    def forward(self, volume: Float[Tensor, "n c d h w"]) -> Float[Tensor, "n gd gh gw e"]:
+        """Return the token grid with channels last."""
+        grid = rearrange(self.stem(volume), "n d h w e -> n e d h w")
+        for stage in self.stages:
+            grid = stage(grid)
+        return rearrange(grid, "n e d h w -> n d h w e")
+
+
+def patchify(
+    volume: Float[Tensor, "n c d h w"], patch_size: Size3D
+) -> Float[Tensor, "n gd gh gw p"]:
+    """Cut a volume into patches, each flattened in the order channel, depth, height, width.
+
+    >>> import torch
+    >>> patchify(torch.zeros(1, 1, 5, 4, 6), (2, 2, 3)).shape
+    torch.Size([1, 2, 2, 2, 12])
+    """
+    whole = [
+        size // patch * patch for size, patch in zip(volume.shape[2:], patch_size, strict=True)
+    ]
+    return rearrange(
+        volume[:, :, : whole[0], : whole[1], : whole[2]],
+        "n c (gd pd) (gh ph) (gw pw) -> n gd gh gw (c pd ph pw)",
+        pd=patch_size[0],
+        ph=patch_size[1],
+        pw=patch_size[2],
+    )
+
+
+def check_volume(volume: Tensor, in_channels: int, patch_size: Size3D) -> None:
+    """Refuse a volume that the patch embedding cannot take.
+
+    Raises:
+        ValueError: If the channels do not fit, or the volume is smaller than one patch.
+    """
+    if volume.shape[1] != in_channels:
+        raise ValueError(
+            f"volume has {volume.shape[1]} channels, the patch embedding takes {in_channels}; "
+            "set in_channels of model.vision.patch_embed, or check the data recipe"
+        )
+    size = tuple(volume.shape[2:])
+    if any(s < p for s, p in zip(size, patch_size, strict=True)):
+        raise ValueError(
+            f"volume of {size} voxels is smaller than one patch of {patch_size}; choose a recipe "
+            "with a larger size, or a model with smaller patches"
+        )

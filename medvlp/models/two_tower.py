@@ -1,0 +1,73 @@
+"""Image tower and text tower in one embedding space."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from medvlp.types import Tokens, TwoTowerOutput
+
+
+class TwoTower(nn.Module):
+    """Embed studies and texts so that their scalar products compare them.
+
+    Args:
+        vision: Tower from (image, num_scans) to features of each study.
+        text: Tower from tokens to features of each text.
+        image_projection: From image features to the embedding.
+        text_projection: From text features to the embedding.
+        logit_scale_init: Start of the log scale; default log(1 / 0.07).
+        logit_bias_init: Start of the bias of a sigmoid loss; None for no bias.
+    """
+
+    def __init__(
+        self,
+        vision: nn.Module,
+        text: nn.Module,
+        *,
+        image_projection: nn.Module,
+        text_projection: nn.Module,
+        logit_scale_init: float = 2.6592600,
+        logit_bias_init: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.vision = vision
+        self.text = text
+        self.image_projection = image_projection
+        self.text_projection = text_projection
+        # One axis rather than none: sharding cuts parameters along their first axis.
+        self.logit_scale = nn.Parameter(torch.tensor([logit_scale_init]))
+        if logit_bias_init is None:
+            self.logit_bias = None
+        else:
+            self.logit_bias = nn.Parameter(torch.tensor([logit_bias_init]))
+
+    def embed_image(
+        self, image: Float[Tensor, "n c d h w"], num_scans: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b *p e"]:
+        """Embed studies; unit length, with a token axis p where the tower pools to several."""
+        return F.normalize(self.image_projection(self.vision(image, num_scans)), dim=-1)
+
+    def embed_text(self, tokens: Tokens) -> Float[Tensor, "t e"]:
+        """Embed texts; unit length."""
+        return F.normalize(self.text_projection(self.text(tokens)), dim=-1)
+
+    def forward(
+        self, image: Float[Tensor, "n c d h w"], num_scans: Int[Tensor, " b"], tokens: Tokens
+    ) -> TwoTowerOutput:
+        """Embed studies and texts for a contrastive loss."""
+        output: TwoTowerOutput = {
+            "image_embedding": self.embed_image(image, num_scans),
+            "text_embedding": self.embed_text(tokens),
+            "logit_scale": self.logit_scale,
+        }
+        if self.logit_bias is not None:
+            output["logit_bias"] = self.logit_bias
+        return output
+
+    @torch.no_grad()
+    def clamp_logit_scale(self) -> None:
+        """Keep the scale within [1, 100]; call after every optimizer step."""
+        self.logit_scale.clamp_(0.0, math.log(100.0))
