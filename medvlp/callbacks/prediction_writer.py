@@ -1,0 +1,71 @@
+"""What a prediction run leaves behind: one row of probabilities for each study."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import BasePredictionWriter
+from rich.console import Console
+from rich.table import Table
+
+from medvlp.distributed.gather import gather_objects
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Write `predictions.csv` (study, sample, a probability per class) and print its top classes.
+
+    Args:
+        folder: The run folder.
+        top: How many classes the terminal shows for each study; the file has all.
+    """
+
+    def __init__(self, folder: str | Path, top: int = 5) -> None:
+        super().__init__(write_interval="epoch")
+        self.folder = Path(folder)
+        self.top = top
+
+    def write_on_epoch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        predictions: Sequence[Any],
+        batch_indices: Sequence[Any],
+    ) -> None:
+        """Gather over ranks, drop what was scored twice, write and print."""
+        rows = gather_objects(_rows(pl_module, predictions))
+        if not trainer.is_global_zero:
+            return
+        unique = list({row["sample_id"]: row for row in rows}.values())
+        path = self.folder / "predictions.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(unique[0]))
+            writer.writeheader()
+            writer.writerows(unique)
+        self._print(unique)
+        trainer.print(f"{len(unique)} predictions: {path}")
+
+    def _print(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Show the most probable classes of the first studies."""
+        table = Table("study", f"{self.top} most probable")
+        for row in rows[:20]:
+            scores = {key: row[key] for key in row if key not in ("study_id", "sample_id")}
+            best = sorted(scores, key=lambda name: -scores[name])[: self.top]
+            table.add_row(
+                row["sample_id"], ", ".join(f"{name} {scores[name]:.2f}" for name in best)
+            )
+        Console().print(table)
+
+
+def _rows(module: pl.LightningModule, predictions: Sequence[Any]) -> list[dict[str, Any]]:
+    """Turn the outputs of `predict_step` into flat rows."""
+    rows = []
+    for output in predictions:
+        names = module.evaluations[output["evaluation"]].class_names  # pyright: ignore
+        for study, sample, scores in zip(
+            output["study_id"], output["sample_id"], output["probabilities"], strict=True
+        ):
+            rows.append({"study_id": study, "sample_id": sample, **dict(zip(names, scores, strict=True))})
+    return rows

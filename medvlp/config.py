@@ -1,0 +1,290 @@
+"""The configuration interface: composing, checking and rewriting the Hydra tree.
+
+A run is one resolved tree. `train` hands it to Hydra's `instantiate`; `evaluate` rewrites the same
+tree for LightningCLI. This module is free of torch, so that `--help` and composition stay fast.
+"""
+
+import difflib
+import hashlib
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Sweep
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+
+_HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run, with the nearest valid name in its message."""
+
+
+def config_dir() -> Path:
+    """Return the folder of the YAML files: `conf/` of a checkout, `medvlp/conf` of a wheel.
+
+    Raises:
+        FileNotFoundError: If neither is there.
+    """
+    package = Path(__file__).resolve().parent
+    for candidate in (package / "conf", package.parent / "conf"):
+        if (candidate / "train.yaml").is_file():
+            return candidate
+    raise FileNotFoundError(
+        f"no conf/train.yaml beside or inside {package}: the installation is incomplete, "
+        "install medvlp again"
+    )
+
+
+def register_resolvers() -> None:
+    """Register the interpolations that the YAML files use.
+
+    `${token_grid:img_size,patch_size}` is the grid of whole patches of a volume, per axis.
+    """
+    OmegaConf.register_new_resolver("token_grid", token_grid, replace=True)
+
+
+def token_grid(size: Sequence[int], patch: Sequence[int]) -> list[int]:
+    """Count the whole patches along each axis.
+
+    >>> token_grid([112, 336, 336], [8, 24, 24])
+    [14, 14, 14]
+    """
+    return [length // step for length, step in zip(size, patch, strict=True)]
+
+
+def compose(overrides: Sequence[str] = (), config_name: str = "train") -> DictConfig:
+    """Compose the tree of a run from `conf/` and command-line overrides.
+
+    Raises:
+        ConfigError: If an override names a key, group or option that does not exist; the message
+            carries the nearest valid name.
+    """
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        try:
+            return hydra_compose(config_name, overrides=list(overrides))
+        except HydraException as error:
+            raise ConfigError(_explain(error, overrides, config_name)) from None
+
+
+def check_command_line(arguments: Sequence[str], config_name: str) -> None:
+    """Stop with a readable message, before any work, if the overrides do not compose.
+
+    Sweeps are checked with their first value. Help and a user's own configuration folder are
+    left to Hydra.
+    """
+    if any(
+        argument.startswith("-") and argument not in ("-m", "--multirun", "--run")
+        for argument in arguments
+    ):
+        return
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    try:
+        compose([_first_value(override) for override in overrides], config_name)
+    except ConfigError as error:
+        sys.exit(f"medvlp: {error}")
+
+
+def resolve(cfg: DictConfig) -> dict[str, Any]:
+    """Resolve all interpolations into plain dicts and lists.
+
+    Raises:
+        ConfigError: If a mandatory value (`???`) is missing.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise ConfigError(
+            f"mandatory values are missing: {', '.join(missing)}; give them on the command line, "
+            f"for example {missing[0]}=VALUE"
+        )
+    return plain(cfg, interpolate=True)
+
+
+def plain(cfg: DictConfig, *, interpolate: bool = False) -> dict[str, Any]:
+    """Turn a tree into plain dicts and lists, with its interpolations as text or as values."""
+    tree = OmegaConf.to_container(cfg, resolve=interpolate)
+    assert isinstance(tree, dict)
+    return {str(key): value for key, value in tree.items()}
+
+
+def override_tree(tree: Mapping[str, Any], overrides: Sequence[str]) -> DictConfig:
+    """Apply overrides to an unresolved tree that was composed earlier.
+
+    `key=value` changes a value; `group=option` replaces a whole node by an option of `conf/`.
+
+    Raises:
+        ConfigError: If a key does not exist in the tree.
+    """
+    register_resolvers()
+    cfg = OmegaConf.create(dict(tree))
+    known = _all_keys(cfg)
+    for text in overrides:
+        override = OverridesParser.create().parse_override(text)
+        key, value = override.key_or_group, override.value()
+        if (config_dir() / key).is_dir() and isinstance(value, str):
+            key, value = (
+                key.replace("/", "."),
+                OmegaConf.select(compose([text]), key.replace("/", ".")),
+            )
+        if key not in known and not override.is_add():
+            raise ConfigError(f"there is no key {key!r} in this tree" + _nearest(key, known))
+        OmegaConf.update(cfg, key, value, merge=False, force_add=override.is_add())
+    return cfg
+
+
+def tree_hash(tree: Mapping[str, Any]) -> str:
+    """Hash a plain tree, independent of the order of its keys."""
+    canonical = json.dumps(tree, sort_keys=True, default=str, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def check_keys(tree: Any, path: str = "") -> None:
+    """Check that every key under a `_target_` is a parameter of what it names.
+
+    Raises:
+        ConfigError: Naming the key, its place in the tree and the nearest parameter.
+    """
+    if isinstance(tree, list):
+        for index, item in enumerate(tree):
+            check_keys(item, f"{path}[{index}]")
+    if not isinstance(tree, dict):
+        return
+    if "_target_" in tree:
+        parameters = _parameters(locate(tree["_target_"]))
+        for key in tree.keys() - _HYDRA_KEYS:
+            if parameters is not None and key not in parameters:
+                raise ConfigError(
+                    f"{path}.{key} is not a parameter of {tree['_target_']}"
+                    + _nearest(key, parameters)
+                )
+    for key, value in tree.items():
+        check_keys(value, f"{path}.{key}" if path else str(key))
+
+
+def to_class_path(tree: Any) -> Any:
+    """Rewrite `_target_` trees to the `class_path`/`init_args` form of LightningCLI.
+
+    >>> to_class_path({"_target_": "torch.nn.Linear", "in_features": 2})
+    {'class_path': 'torch.nn.Linear', 'init_args': {'in_features': 2}}
+    """
+    if isinstance(tree, list):
+        return [to_class_path(item) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    arguments = {key: to_class_path(value) for key, value in tree.items() if key not in _HYDRA_KEYS}
+    if "_target_" not in tree:
+        return arguments
+    if tree.get("_args_"):
+        raise ConfigError(f"{tree['_target_']}: _args_ cannot be rewritten, use named arguments")
+    return {"class_path": tree["_target_"], "init_args": arguments}
+
+
+def locate(target: str) -> Any:
+    """Import the object that a dotted `_target_` names.
+
+    Raises:
+        ConfigError: If the module or the attribute is not there.
+    """
+    module_name, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"_target_ {target} cannot be imported: {error}") from error
+
+
+def _parameters(target: Any) -> list[str] | None:
+    """List the parameter names of a callable; None if it takes any keyword."""
+    parameters = inspect.signature(target).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [parameter.name for parameter in parameters]
+
+
+def _first_value(override: str) -> str:
+    """Turn a sweep `key=a,b` into `key=a`, and leave everything else as it is."""
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:
+        return override
+    if not parsed.is_sweep_override():
+        return override
+    value = parsed.value()
+    if isinstance(value, Sweep):
+        first = next(iter(parsed.sweep_string_iterator()))
+        return f"{override.split('=', 1)[0]}={first}"
+    return override
+
+
+def _explain(error: HydraException, overrides: Iterable[str], config_name: str) -> str:
+    """Say what was wrong with the overrides, and which valid name is nearest."""
+    message = str(error).split("\nSet the environment variable")[0].strip()
+    parser = OverridesParser.create()
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException:
+            return f"{text!r} is not an override; write key=value"
+        hint = _hint(override, config_name)
+        if hint:
+            return hint
+    return message
+
+
+def _hint(override: Override, config_name: str) -> str | None:
+    """Find the nearest valid name for one override, or None if the override is fine."""
+    key = override.key_or_group
+    group = config_dir() / key
+    if group.is_dir():
+        options = sorted(
+            str(file.relative_to(group).with_suffix("")) for file in group.rglob("*.yaml")
+        )
+        value = str(override.value())
+        if value in options or override.is_sweep_override():
+            return None
+        return f"{key}={value}: there is no conf/{key}/{value}.yaml" + _nearest(value, options)
+    if override.is_add():
+        return None
+    try:
+        keys = _all_keys(hydra_compose(config_name))
+    except (HydraException, MissingConfigException):
+        return None
+    if key in keys:
+        return None
+    groups = [
+        str(folder.relative_to(config_dir()))
+        for folder in config_dir().rglob("*")
+        if folder.is_dir()
+    ]
+    return f"there is no key {key!r} in the configuration" + _nearest(key, [*keys, *groups])
+
+
+def _all_keys(node: Any, path: str = "") -> list[str]:
+    """List the dotted keys of a tree, inner nodes included."""
+    keys = []
+    if isinstance(node, DictConfig):
+        for name in node:
+            inner = f"{path}.{name}" if path else str(name)
+            keys.append(inner)
+            if not OmegaConf.is_missing(node, name) and OmegaConf.is_dict(node._get_node(name)):
+                keys += _all_keys(node._get_node(name), inner)
+    return keys
+
+
+def _nearest(name: str, options: Sequence[str]) -> str:
+    """Phrase the nearest valid names as advice."""
+    near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    listed = ", ".join(list(options)[:12])
+    return f"; valid names: {listed}{' ...' if len(options) > 12 else ''}"

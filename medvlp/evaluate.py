@@ -1,0 +1,149 @@
+"""Validate, test or predict: `python -m medvlp.evaluate test --ckpt_path=best.ckpt [...]`.
+
+A checkpoint of ours carries its experiment; `--experiment=NAME` composes another one. Overrides
+`key=value` change that tree as in `medvlp.train`; every `--option` goes to LightningCLI, which
+runs the same tree (`--print_config` shows it in LightningCLI's terms).
+"""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig
+
+from medvlp import config
+
+_SUBCOMMANDS = ("validate", "test", "predict")
+
+_USAGE = """usage: python -m medvlp.evaluate {validate,test,predict} [--experiment=NAME]
+       [--ckpt_path=FILE] [key=value ...] [LightningCLI options]
+
+  --experiment=NAME   an experiment of conf/experiment; default: the checkpoint's own
+  --ckpt_path=FILE    a checkpoint written by medvlp.train
+  key=value           an override of the tree, as in medvlp.train
+  --print_config      show the tree in LightningCLI's terms and stop
+  --model.*, --data.*, --trainer.*   LightningCLI's own overrides
+
+Results go to outputs/<experiment>/<subcommand>/ unless paths.run=FOLDER says otherwise."""
+
+
+def evaluation_tree(
+    experiment: str | None, checkpoint: str | None, overrides: Sequence[str]
+) -> DictConfig:
+    """Return the tree to evaluate: the experiment's, or the checkpoint's own.
+
+    Raises:
+        ConfigError: If neither is given, or an override names no key.
+        FileNotFoundError: If there is no such checkpoint.
+    """
+    if experiment is not None:
+        return config.compose([f"experiment={experiment}", *overrides])
+    if checkpoint is None:
+        raise config.ConfigError("give --ckpt_path=FILE, --experiment=NAME, or both")
+    return config.override_tree(_carried_tree(checkpoint), overrides)
+
+
+def lightning_config(tree: dict[str, Any]) -> dict[str, Any]:
+    """Rewrite a resolved tree for LightningCLI: Trainer arguments, model and data classes."""
+    trainer = config.to_class_path(tree["trainer"])["init_args"]
+    trainer["callbacks"] = [config.to_class_path(node) for node in tree["callbacks"].values()]
+    trainer["logger"] = False
+    return {
+        "seed_everything": tree["seed"],
+        "trainer": trainer,
+        "model": config.to_class_path(tree["system"]),
+        "data": config.to_class_path(tree["data"]),
+    }
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse the command line and hand the rewritten tree to LightningCLI."""
+    subcommand, experiment, checkpoint, overrides, rest = _parse(arguments)
+    source = evaluation_tree(experiment, checkpoint, _with_run_folder(overrides, subcommand))
+    tree = config.resolve(source)
+    config.check_keys(tree)
+
+    import lightning.pytorch as pl
+    from lightning.pytorch.cli import LightningCLI
+
+    from medvlp.callbacks.provenance import Provenance
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "tree.yaml"
+        file.write_text(yaml.safe_dump({subcommand: lightning_config(tree)}, sort_keys=False))
+        options = ["--config", str(file), subcommand, *rest]
+        if checkpoint is not None:
+            options += [f"--ckpt_path={checkpoint}", "--weights_only=true"]
+        LightningCLI(
+            pl.LightningModule,
+            pl.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            trainer_defaults={"callbacks": [Provenance(tree, config.plain(source))]},
+            parser_kwargs={"default_env": False},
+            args=options,
+        )
+
+
+def _parse(
+    arguments: Sequence[str],
+) -> tuple[str, str | None, str | None, list[str], list[str]]:
+    """Split the command line into subcommand, experiment, checkpoint, overrides and the rest."""
+    if not arguments or arguments[0] not in _SUBCOMMANDS:
+        raise config.ConfigError(f"the first word is one of {', '.join(_SUBCOMMANDS)}\n\n{_USAGE}")
+    values: dict[str, str | None] = {"--experiment": None, "--ckpt_path": None}
+    overrides, rest = [], []
+    remaining = iter(arguments[1:])
+    for argument in remaining:
+        name, equals, value = argument.partition("=")
+        if name in values:
+            values[name] = value if equals else next(remaining, None)
+        elif argument.startswith("-"):
+            rest.append(argument)
+        else:
+            overrides.append(argument)
+    return arguments[0], values["--experiment"], values["--ckpt_path"], overrides, rest
+
+
+def _with_run_folder(overrides: Sequence[str], subcommand: str) -> list[str]:
+    """Give the results a folder of their own unless the user named one."""
+    if any(override.split("=")[0].lstrip("+") == "paths.run" for override in overrides):
+        return list(overrides)
+    return [*overrides, f"paths.run=${{paths.outputs}}/${{name}}/{subcommand}"]
+
+
+def _carried_tree(checkpoint: str) -> dict[str, Any]:
+    """Read the unresolved tree that a checkpoint of ours carries."""
+    if not Path(checkpoint).is_file():
+        raise FileNotFoundError(f"there is no checkpoint {checkpoint}")
+    import torch
+
+    from medvlp.callbacks.provenance import CHECKPOINT_KEY
+
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    if CHECKPOINT_KEY not in content:
+        raise config.ConfigError(
+            f"{checkpoint} does not carry an experiment (it was not written by medvlp.train); "
+            "name one with --experiment=NAME"
+        )
+    return content[CHECKPOINT_KEY]["source"]
+
+
+def main() -> None:
+    """Run the command line; user errors end with one line."""
+    arguments = sys.argv[1:]
+    if not arguments or "--help" in arguments[:1] or "-h" in arguments[:1]:
+        print(_USAGE)  # noqa: T201
+        return
+    try:
+        run(arguments)
+    except (config.ConfigError, FileNotFoundError) as error:
+        sys.exit(f"medvlp: {error}")
+
+
+if __name__ == "__main__":
+    main()

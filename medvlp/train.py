@@ -1,0 +1,137 @@
+"""Train an experiment: `python -m medvlp.train experiment=NAME [key=value ...]`.
+
+Without arguments the embedded default runs: a phantom twin of CT-RATE is written, prepared,
+trained on and evaluated. `-m` sweeps over comma-separated values.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from medvlp import config
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+config.register_resolvers()
+
+
+def train(cfg: DictConfig) -> float | None:
+    """Run one resolved tree: fit, then test the best checkpoint.
+
+    Returns:
+        The value of `cfg.metric`, for sweeps.
+
+    Raises:
+        ConfigError: If the tree cannot be built.
+    """
+    tree = config.resolve(cfg)
+    config.check_keys(tree)
+    source = config.plain(cfg)
+
+    import lightning.pytorch as pl
+    import torch
+    from hydra.utils import instantiate
+
+    from medvlp.callbacks.provenance import Provenance
+
+    pl.seed_everything(tree["seed"], workers=True, verbose=False)
+    if tree["num_threads"]:
+        torch.set_num_threads(tree["num_threads"])
+    datamodule, system = (instantiate(tree[key], _convert_="all") for key in ("data", "system"))
+    callbacks = list(instantiate(tree["callbacks"], _convert_="all").values())
+    loggers = list(instantiate(tree["logger"], _convert_="all").values())
+    trainer: pl.Trainer = instantiate(
+        tree["trainer"],
+        callbacks=[*callbacks, Provenance(tree, source)],
+        logger=loggers,
+        _convert_="all",
+    )
+    trainer.fit(system, datamodule, ckpt_path=tree["ckpt_path"], weights_only=True)
+    checkpoint = _final_checkpoint(trainer)
+    value = _metric(trainer, system, datamodule, tree["metric"])
+    if tree["test"]:
+        trainer.test(system, datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
+    if trainer.is_global_zero:
+        print(  # noqa: T201
+            f"{tree['metric']} = {value:.4f}; everything lies in {tree['paths']['run']}"
+        )
+    return value
+
+
+def _final_checkpoint(trainer: "pl.Trainer") -> str:
+    """Return the best checkpoint, or write the last state where validation never ran."""
+    callback = trainer.checkpoint_callback
+    best = getattr(callback, "best_model_path", "")
+    if best:
+        return best
+    last = str(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")
+    trainer.save_checkpoint(last)
+    return last
+
+
+def _metric(
+    trainer: "pl.Trainer",
+    system: "pl.LightningModule",
+    datamodule: "pl.LightningDataModule",
+    name: str,
+) -> float:
+    """Read the metric of the best checkpoint, validating once if training never did."""
+    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    if score is not None:
+        return float(score)
+    if name not in trainer.callback_metrics:
+        trainer.validate(system, datamodule, verbose=False)
+    if name not in trainer.callback_metrics:
+        known = ", ".join(sorted(trainer.callback_metrics))
+        raise config.ConfigError(f"metric={name} was never logged; logged were: {known}")
+    return float(trainer.callback_metrics[name])
+
+
+def _relaunchable(run: Path) -> None:
+    """Let a launcher of further local processes start them on this job's own tree.
+
+    Lightning repeats the command line in every child; under a sweep that would repeat the whole
+    sweep. The children get the job's resolved tree instead.
+    """
+    HydraConfig.instance().cfg = None
+    sys.argv = [
+        sys.argv[0],
+        "--config-dir",
+        str(run.resolve()),
+        "--config-name",
+        "config",
+        f'hydra.run.dir="{run}"',
+        "hydra.output_subdir=null",
+        "hydra/hydra_logging=none",
+        "hydra/job_logging=stdout",
+    ]
+
+
+@hydra.main(version_base="1.3", config_path=str(config.config_dir()), config_name="train")
+def _job(cfg: DictConfig) -> float | None:
+    run = Path(HydraConfig.get().runtime.output_dir)
+    with open_dict(cfg):
+        cfg.paths.run = str(run)
+    if "LOCAL_RANK" not in os.environ:
+        OmegaConf.save(cfg, run / "config.yaml")
+    _relaunchable(run)
+    try:
+        return train(cfg)
+    except config.ConfigError as error:
+        sys.exit(f"medvlp: {error}")
+
+
+def main() -> None:
+    """Check the command line, then hand over to Hydra."""
+    config.check_command_line(sys.argv[1:], "train")
+    _job()
+
+
+if __name__ == "__main__":
+    main()
