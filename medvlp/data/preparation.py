@@ -180,14 +180,12 @@ def _row(study: StudyRecord, outcomes: dict[str, Outcome]) -> Row:
 def _account(
     source: StudySource, studies: list[StudyRecord], outcomes: dict[str, Outcome], rows: list[Row]
 ) -> list[Skip]:
-    skips = list(source.skips)
-    for study in studies:
-        for scan in study.scans:
-            if outcomes[scan.scan_id].facts is None:
-                skips.append(Skip(str(scan.path), outcomes[scan.scan_id].reason))
+    scans = [outcomes[scan.scan_id] for study in studies for scan in study.scans]
+    refused = [Skip(str(scan.path), scan.reason) for scan in scans if scan.facts is None]
     kept = {row["study_id"] for row in rows}
     lost = [study.study_id for study in studies if study.study_id not in kept]
-    return skips + [Skip(study_id, "none of its scans could be prepared") for study_id in lost]
+    gone = [Skip(study_id, "none of its scans could be prepared") for study_id in lost]
+    return [*source.skips, *refused, *gone]
 
 
 def _dataset(source: StudySource, recipe: Recipe, skips: list[Skip]) -> Row:

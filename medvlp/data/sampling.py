@@ -12,7 +12,7 @@ class SampleKey(NamedTuple):
     """Names one sample of one epoch; all chance in the sample follows from it and the seed."""
 
     epoch: int
-    index: int
+    sample: int
 
 
 class GlobalBatchSampler(Sampler[list[SampleKey]]):
@@ -92,7 +92,7 @@ def epoch_order(num_samples: int, seed: int, epoch: int, *, shuffle: bool) -> np
 
 def sample_generator(seed: int, key: SampleKey) -> np.random.Generator:
     """Make the source of all chance in one sample: text, scan, augmentation."""
-    return np.random.default_rng((seed, key.epoch, 1, key.index))
+    return np.random.default_rng((seed, key.epoch, 1, key.sample))
 
 
 class ScanChoice(ABC):

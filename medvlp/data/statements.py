@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 # After . ! ? and before a capital, a digit, a bracket or a quote; "7.5 mm" has no space and stays.
 # CT-RATE impressions also use double quotes and line breaks as separators.
@@ -20,6 +21,7 @@ def split_sentences(text: str) -> list[str]:
     return [part for part in parts if part.strip(_EDGES)]
 
 
+@lru_cache(maxsize=65_536)
 def statement_id(sentence: str) -> int:
     """Give a sentence a number of 63 bits; case, spacing and outer punctuation do not matter.
 

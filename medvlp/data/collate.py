@@ -1,0 +1,53 @@
+"""From samples to a batch: scans packed in a row, texts tokenised, ids filled up with -1."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from medvlp.data.volume_dataset import Sample
+from medvlp.types import Tokens, VolumeBatch
+
+Tokenizer = Callable[[Sequence[str]], Tokens]
+
+
+class Collate:
+    """Makes a `VolumeBatch`; runs in the loader's workers, so that they tokenise.
+
+    Args:
+        tokenizer: None leaves texts out.
+        recipe_hash: Goes into the batch.
+    """
+
+    def __init__(self, tokenizer: Tokenizer | None, recipe_hash: str) -> None:
+        self.tokenizer = tokenizer
+        self.recipe_hash = recipe_hash
+
+    def __call__(self, samples: Sequence[Sample]) -> VolumeBatch:
+        """Pack samples in their order."""
+        batch: VolumeBatch = {
+            "image": torch.stack([image for sample in samples for image in sample.images]),
+            "num_scans": torch.tensor([len(sample.images) for sample in samples]),
+            "study_id": [sample.study_id for sample in samples],
+            "sample_id": [sample.sample_id for sample in samples],
+            "patient_id": [sample.patient_id for sample in samples],
+            "recipe_hash": self.recipe_hash,
+            "study_statements": _filled([sample.statements for sample in samples]),
+            "labels": torch.tensor([sample.labels for sample in samples], dtype=torch.int64),
+        }
+        owners = [row for row, sample in enumerate(samples) for _ in sample.texts]
+        if self.tokenizer is not None and owners:
+            units = [unit for sample in samples for unit in sample.texts]
+            batch["tokens"] = self.tokenizer([unit.text for unit in units])
+            batch["text_study"] = torch.tensor(owners)
+            batch["text_kind"] = torch.tensor([int(unit.kind) for unit in units])
+            batch["text_statements"] = _filled([unit.statements for unit in units])
+        return batch
+
+
+def _filled(rows: Sequence[Sequence[int]]) -> Int[Tensor, "r u"]:
+    longest = max((len(row) for row in rows), default=0)
+    return torch.tensor(
+        [[*row, *[-1] * (longest - len(row))] for row in rows], dtype=torch.int64
+    ).reshape(len(rows), longest)

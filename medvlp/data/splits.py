@@ -1,0 +1,54 @@
+"""Which study is for what: patients never straddle splits."""
+
+import hashlib
+
+import numpy as np
+
+from medvlp.data.manifest import Manifest
+from medvlp.data.records import SPLITS
+
+
+class Splits:
+    """Divides a manifest by its `split` column and holds patients of "train" out for validation.
+
+    Args:
+        val_fraction: Share of the training patients that becomes "val", chosen by a hash of the
+            patient id; only where the data set brings no "val" of its own.
+        predict: What `predict` runs over: "train", "val", "test" or "all".
+    """
+
+    def __init__(self, val_fraction: float = 0.05, *, predict: str = "test") -> None:
+        if not 0 <= val_fraction < 1:
+            raise ValueError(f"val_fraction is {val_fraction}, expected 0 or more and less than 1")
+        if predict not in (*SPLITS, "all"):
+            raise ValueError(f"predict is {predict!r}, expected one of {(*SPLITS, 'all')}")
+        self.val_fraction = val_fraction
+        self.predict = predict
+
+    def assign(self, manifest: Manifest) -> dict[str, np.ndarray]:
+        """List the rows of each split, of "all", and of "predict"."""
+        studies = [manifest[index] for index in range(len(manifest))]
+        names = np.array([study["split"] for study in studies], dtype=object)
+        patients = [study["patient_id"] for study in studies]
+        if self.val_fraction > 0 and not (names == "val").any():
+            held_out = self._held_out(
+                {p for p, n in zip(patients, names, strict=True) if n == "train"}
+            )
+            chosen = np.array([patient in held_out for patient in patients])
+            names[chosen & (names == "train")] = "val"
+        rows = {split: np.flatnonzero(names == split) for split in SPLITS}
+        rows["all"] = np.arange(len(studies))
+        rows["predict"] = rows[self.predict]
+        return rows
+
+    def _held_out(self, patients: set[str]) -> set[str]:
+        if len(patients) < 2:
+            return set()
+        ranked = sorted(patients, key=_position)
+        below = [patient for patient in ranked if _position(patient) < self.val_fraction]
+        return set(below or ranked[:1])
+
+
+def _position(patient_id: str) -> float:
+    digest = hashlib.blake2b(patient_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
