@@ -6,6 +6,9 @@ from medvlp.data.scan import Rescale
 
 _AIR = (-1100.0, -800.0)
 _TISSUE = (-200.0, 300.0)
+_USUAL_OFFSET = 1024.0  # of raw numbers
+_MORE_THAN_BONE = 0.1  # raw soft tissue lies where HU of dense bone do, but there is more of it
+_NO_BODY = 500.0  # HU below which every crop of a body has something
 _ENOUGH = 0.02  # share of the voxels that makes air or tissue plain to see
 _SAMPLE = 200_000
 
@@ -34,11 +37,13 @@ def check_hounsfield(array: np.ndarray, rescale: Rescale) -> None:
             f"{rescale.slope:g} and intercept {rescale.intercept:g} would be applied a second "
             "time: these are 'fixed' files; read them with the header's rule, not the table's"
         )
-    unshifted = values - 1024.0
-    if stored.min() >= 0 and _is_shifted(values, unshifted):
+    low = float(values.min())
+    unshifted = values - _USUAL_OFFSET
+    raw = _share(unshifted, _AIR) > _ENOUGH and _share(unshifted, _TISSUE) > _MORE_THAN_BONE
+    if low > _NO_BODY or (low >= 0 and raw):
         raise ValueError(
-            f"air is near {_level(unshifted, _AIR) + 1024:.0f} after slope {rescale.slope:g} and "
-            f"intercept {rescale.intercept:g}, expected -1000 HU: the rescale intercept is missing"
+            f"the lowest value is {low:g} after slope {rescale.slope:g} and intercept "
+            f"{rescale.intercept:g}, expected air near -1000 HU: the rescale intercept is missing"
         )
 
 

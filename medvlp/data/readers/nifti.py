@@ -109,16 +109,17 @@ def _layout(path: Path, start: bytes) -> _Layout:
     header: Any = kind.from_fileobj(io.BytesIO(start[:num_bytes]), check=False)
     if header["magic"].item().rstrip(b"\0")[:2] != b"n+":
         raise ReadError(f"{path}: voxels in a separate file (.hdr/.img) are not supported")
+    size = _size(path, header)
     try:
         dtype = header.get_data_dtype()
-    except HeaderDataError as error:
+    except (HeaderDataError, KeyError) as error:
         raise ReadError(f"{path}: unknown voxel type: {error}") from error
     if dtype.kind not in "iuf":
         raise ReadError(f"{path}: voxels are {dtype}, expected one integer or real number each")
     offset = float(header["vox_offset"].item())
     if not num_bytes <= offset < 2**31:
         raise ReadError(f"{path}: voxels start at byte {offset}, inside or before the header")
-    return _Layout(header, _size(path, header), dtype, int(offset))
+    return _Layout(header, size, dtype, int(offset))
 
 
 def _size(path: Path, header: Any) -> Size3D:
