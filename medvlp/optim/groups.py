@@ -1,9 +1,13 @@
 """Which parameters are decayed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
+
+OptimizerCallable = Callable[[Iterable], Optimizer]
+"""An optimizer that still needs its parameter groups, such as a partial of AdamW."""
 
 NO_DECAY = ("bn", "ln", "bias", "logit_scale")
 """Name parts of parameters that are not decayed (specs/hlip.md, section 7)."""

@@ -1,0 +1,91 @@
+"""Training of two towers by one contrastive loss."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from medvlp.evaluation.protocol import Evaluation
+from medvlp.models.two_tower import TwoTower
+from medvlp.optim.groups import NO_DECAY, OptimizerCallable
+from medvlp.systems.base import BaseSystem
+from medvlp.systems.finite_guard import FiniteGuard
+from medvlp.types import VolumeBatch
+
+
+class ContrastiveSystem(BaseSystem):
+    """Image and text tower, one contrastive loss, zero-shot evaluation.
+
+    Args:
+        model: Two towers.
+        loss: From the model's output and the batch to a dictionary with "total".
+        optimizer: Makes the optimizer from parameter groups.
+        schedule: From the coming optimizer step and their total to a factor of the base rate.
+        evaluations: By the name under which their figures are logged and written.
+        no_decay: Parts of the names of parameters without weight decay.
+        compile_model: Compile the training forward with `torch.compile`.
+    """
+
+    model: TwoTower
+
+    def __init__(
+        self,
+        model: TwoTower,
+        loss: nn.Module,
+        *,
+        optimizer: OptimizerCallable,
+        schedule: Callable[[int, int], float],
+        evaluations: dict[str, Evaluation] | None = None,
+        no_decay: Sequence[str] = NO_DECAY,
+        compile_model: bool = False,
+    ) -> None:
+        super().__init__(
+            model,
+            optimizer=optimizer,
+            schedule=schedule,
+            evaluations=evaluations,
+            no_decay=no_decay,
+            compile_model=compile_model,
+        )
+        self.loss = loss
+        self.guard = FiniteGuard()
+
+    def training_step(self, batch: VolumeBatch, batch_idx: int) -> Tensor:
+        """Return the loss; `train/loss` is its mean over ranks, the global batch's.
+
+        Raises:
+            ValueError: If the batch has no texts, or the loss is not finite.
+        """
+        if "tokens" not in batch:
+            raise ValueError("the batch has no texts to learn from; choose a text sampler in data")
+        output = self.model(batch["image"], batch["num_scans"], batch["tokens"])
+        losses = self.loss(output, batch)
+        self.guard.check(losses["total"], output["image_embedding"], batch["study_id"])
+        logged = {("loss" if name == "total" else name): loss for name, loss in losses.items()}
+        size = len(batch["study_id"])
+        for name, loss in logged.items():
+            bar = name == "loss"
+            self.log(f"train/{name}", loss, prog_bar=bar, batch_size=size, sync_dist=True)
+        self.log("train/logit_scale", output["logit_scale"].detach().exp().squeeze())
+        return losses["total"]
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Step, then clamp the scale: before any checkpoint of this step is written."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.model.clamp_logit_scale()
+
+    def on_train_epoch_end(self) -> None:
+        """Look at the last loss of the epoch before checkpoints are written."""
+        self.guard.settle()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Never write weights that a non-finite loss has reached."""
+        self.guard.settle()
