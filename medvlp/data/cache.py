@@ -1,11 +1,12 @@
 """Prepared volumes on disk: one compressed b2nd file each, crop-addressable, written atomically."""
 
 import hashlib
+import logging
 import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -40,10 +41,9 @@ class VolumeCache:
             array: Axes (d, h, w).
             facts: Kept with the volume, in JSON types.
         """
-        import blosc2
-
+        blosc2 = _blosc2()
         packed: Any = blosc2.asarray(
-            cast(Any, np.ascontiguousarray(array)),
+            np.ascontiguousarray(array),
             cparams=blosc2.CParams(
                 codec=blosc2.Codec.ZSTD, clevel=1, filters=[blosc2.Filter.BITSHUFFLE], nthreads=1
             ),
@@ -83,8 +83,7 @@ class VolumeCache:
         return len(leftovers)
 
     def _open(self, scan_id: str) -> Any:
-        import blosc2
-
+        blosc2 = _blosc2()
         path = self.path_of(scan_id)
         if not path.is_file():
             raise FileNotFoundError(
@@ -99,6 +98,13 @@ class VolumeCache:
     def _damaged(self, scan_id: str) -> str:
         path = self.path_of(scan_id)
         return f"{path} ({scan_id}) is damaged; delete it and run: python -m medvlp.prepare"
+
+
+def _blosc2() -> Any:
+    logging.getLogger("numexpr").setLevel(logging.WARNING)  # announces its threads on import
+    import blosc2
+
+    return blosc2
 
 
 def write_atomically(path: Path, content: bytes) -> None:

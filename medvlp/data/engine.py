@@ -1,14 +1,23 @@
 """Where independent jobs run: here, in processes of this machine; other engines are other files."""
 
 import os
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from statistics import mean
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_WORTH_A_POOL = 32  # a pool takes seconds to start: every process imports torch
+# A pool takes long to start, because every process imports torch: short work stays here.
+_WORTH_A_POOL_SECONDS = 20.0
+_RECENT = 4  # items from whose duration the rest is estimated
+
+
+class PreparationError(RuntimeError):
+    """Preparation had to stop; the message says what to do."""
 
 
 class Engine(ABC):
@@ -35,14 +44,26 @@ class LocalEngine(Engine):
         self.num_workers = num_cores() if num_workers is None else num_workers
 
     def run(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-        """Yield the results as they come; few items are not worth other processes.
+        """Yield the results as they come; work of some seconds is not worth other processes.
 
         Raises:
-            RuntimeError: If a process died, for want of memory as a rule.
+            PreparationError: If a process died, for want of memory as a rule.
         """
-        if self.num_workers <= 1 or len(items) < _WORTH_A_POOL:
-            yield from map(function, items)
-            return
+        left = deque(items)
+        recent: deque[float] = deque(maxlen=_RECENT)
+        while left:
+            patience = len(recent) < _RECENT or mean(recent) * len(left) < _WORTH_A_POOL_SECONDS
+            if self.num_workers > 1 and not patience:
+                yield from self._run_pool(function, left)
+                return
+            started = time.monotonic()
+            result = function(left.popleft())
+            recent.append(time.monotonic() - started)
+            yield result
+
+    def _run_pool(
+        self, function: Callable[[Item], Result], items: Collection[Item]
+    ) -> Iterator[Result]:
         from concurrent.futures import ProcessPoolExecutor, as_completed
         from concurrent.futures.process import BrokenProcessPool
         from multiprocessing import get_context
@@ -53,9 +74,9 @@ class LocalEngine(Engine):
             for future in as_completed([pool.submit(function, item) for item in items]):
                 yield future.result()
         except BrokenProcessPool as error:
-            raise RuntimeError(
+            raise PreparationError(
                 f"one of {self.num_workers} processes died, as a rule for want of memory; what is "
-                "done is kept: run the same again with fewer (engine.num_workers=1)"
+                "done is kept: run the same again with fewer (data.engine.num_workers=1)"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)

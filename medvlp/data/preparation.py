@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from medvlp.data.cache import Facts, VolumeCache, require_writable, write_atomically
-from medvlp.data.engine import Engine
+from medvlp.data.engine import Engine, PreparationError
 from medvlp.data.manifest import Manifest, Row, dataset_folder, write_manifest
 from medvlp.data.readers.registry import read
 from medvlp.data.recipe import Recipe
@@ -71,7 +71,7 @@ def prepare_dataset(
     Raises:
         PermissionError: If the cache cannot be written, before any work.
         FileNotFoundError, ValueError: If the data set is not there or its tables are not right.
-        RuntimeError: If too many scans were refused; quarantine.csv says which and why.
+        PreparationError: If too many scans were refused; quarantine.csv says which and why.
     """
     folder = dataset_folder(cache_dir, source.name, recipe.hash)
     require_writable(folder)
@@ -210,7 +210,7 @@ def _write_quarantine(path: Path, skips: list[Skip]) -> None:
 def _check_share(outcomes: dict[str, Outcome], allowed: float, folder: Path) -> None:
     refused = sum(outcome.facts is None for outcome in outcomes.values())
     if refused > allowed * len(outcomes):
-        raise RuntimeError(
+        raise PreparationError(
             f"{refused} of {len(outcomes)} scans were refused, more than the share of {allowed:g} "
             f"that is allowed; {folder / 'quarantine.csv'} says why. Mend them, or allow more with "
             "max_quarantine_share=..."

@@ -1,5 +1,6 @@
 """A bar on the terminal for the scans that are being prepared."""
 
+import time
 from types import TracebackType
 
 from medvlp.data.preparation import Outcome
@@ -21,6 +22,7 @@ class ScanProgress:
 
         self.title = title
         self.num_reused = self.num_refused = self.num_done = 0
+        self.seconds = 0.0
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -36,6 +38,7 @@ class ScanProgress:
 
     def __enter__(self) -> "ScanProgress":
         self._progress.start()
+        self._started = time.monotonic()
         return self
 
     def __exit__(
@@ -46,9 +49,15 @@ class ScanProgress:
     ) -> None:
         self._progress.stop()
 
+    @property
+    def num_written(self) -> int:
+        """How many scans were prepared now."""
+        return self.num_done - self.num_reused - self.num_refused
+
     def __call__(self, outcome: Outcome, total: int) -> None:
         """Count one scan; pass this object as `on_scan`."""
         self.num_done += 1
+        self.seconds = time.monotonic() - self._started
         self.num_reused += outcome.reused
         self.num_refused += outcome.facts is None
         speed = self._progress.tasks[0].speed
