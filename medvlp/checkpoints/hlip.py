@@ -5,6 +5,7 @@ Reference: the released checkpoints, `visual.trunk` = image tower, `text.transfo
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -54,7 +55,7 @@ TWO_TOWER = RuleTable(
 
 
 def load_hlip(
-    model: nn.Module, weights: str | Path | Mapping[str, Tensor], *, strict: bool = True
+    model: nn.Module, weights: str | Path | Mapping[str, Any], *, strict: bool = True
 ) -> LoadReport:
     """Load published weights into a `TwoTower`.
 
@@ -70,7 +71,7 @@ def load_hlip(
 
 
 def load_hlip_trunk(
-    vision: nn.Module, weights: str | Path | Mapping[str, Tensor], *, strict: bool = True
+    vision: nn.Module, weights: str | Path | Mapping[str, Any], *, strict: bool = True
 ) -> LoadReport:
     """Load published weights of the image tower alone."""
     return load_published(vision, _tensors(weights), TRUNK, strict=strict)
@@ -86,5 +87,5 @@ def export_hlip_trunk(vision: nn.Module) -> dict[str, Tensor]:
     return to_published(vision.state_dict(), TRUNK)
 
 
-def _tensors(weights: str | Path | Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _tensors(weights: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
     return read_weights(weights) if isinstance(weights, (str, Path)) else unwrap(weights)

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,9 +27,7 @@ _OWN_NAMES = RuleTable((Rule("{rest}", "{rest}"),))
 _NOT_IN_2D = ("scan_pos_embed", "reg_token")
 
 
-def inflate_mae(
-    weights: Mapping[str, Tensor], patch_size: Size3D, grid: Size3D
-) -> dict[str, Tensor]:
+def inflate_mae(weights: Mapping[str, Any], patch_size: Size3D, grid: Size3D) -> dict[str, Tensor]:
     """Turn the weights of a 2D MAE encoder into those of a 3D tower.
 
     The position of the class token is added to the class token; the patch embedding and the
@@ -66,9 +65,7 @@ def inflate_mae(
     return inflated
 
 
-def init_from_mae(
-    vision: HierarchicalViT, weights: str | Path | Mapping[str, Tensor]
-) -> LoadReport:
+def init_from_mae(vision: HierarchicalViT, weights: str | Path | Mapping[str, Any]) -> LoadReport:
     """Fill an image tower from a 2D MAE; scan positions and registers keep their own start.
 
     Args:

@@ -1,12 +1,14 @@
 """From voxels to patch tokens."""
 
 import math
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from medvlp.layers.size import as_size
 from medvlp.types import Size3D
 
 
@@ -19,10 +21,10 @@ class PatchEmbed3D(nn.Module):
         embed_dim: Width of the tokens.
     """
 
-    def __init__(self, in_channels: int, patch_size: Size3D, embed_dim: int) -> None:
+    def __init__(self, in_channels: int, patch_size: Sequence[int], embed_dim: int) -> None:
         super().__init__()
         self.in_channels = in_channels
-        self.patch_size = (patch_size[0], patch_size[1], patch_size[2])
+        self.patch_size = as_size(patch_size, "patch_size")
         self.embed_dim = embed_dim
         self.proj = nn.Conv3d(in_channels, embed_dim, self.patch_size, stride=self.patch_size)
 
@@ -56,7 +58,7 @@ class ConvStemPatchEmbed(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        patch_size: Size3D,
+        patch_size: Sequence[int],
         *,
         embed_dim: int,
         num_stages: int = 2,

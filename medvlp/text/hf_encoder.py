@@ -78,7 +78,7 @@ class HFEncoder(nn.Module):
         self.pooling = _POOLINGS[pooling]
         self.deterministic = freeze != "none" and not dropout_when_frozen
         if activation_checkpointing:
-            self.encoder.gradient_checkpointing_enable({"use_reentrant": False})
+            _enable_checkpointing(self.encoder)
         _freeze(self.encoder, freeze)
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "t c"]:
@@ -151,6 +151,12 @@ def _model_class(config: PreTrainedConfig) -> Any:
 def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
     accepted = inspect.signature(_model_class(config).__init__).parameters
     return {"add_pooling_layer": False} if "add_pooling_layer" in accepted else {}
+
+
+def _enable_checkpointing(encoder: Any) -> None:
+    # The method was renamed within transformers 5.
+    current = getattr(encoder, "activation_checkpointing_enable", None)
+    (current or encoder.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def _freeze(encoder: nn.Module, freeze: Freeze) -> None:

@@ -20,7 +20,7 @@ from medvlp.layers.pos_embed import (
     sincos_table_1d,
     sincos_table_3d,
 )
-from medvlp.types import Size3D
+from medvlp.layers.size import as_size
 from medvlp.vision.regroup import Level, Regrouper, Sequences, pack
 from medvlp.vision.study_layout import StudyLayout
 
@@ -53,7 +53,7 @@ class HierarchicalViT(nn.Module):
     def __init__(
         self,
         patch_embed: nn.Module,
-        grid: Size3D,
+        grid: Sequence[int],
         *,
         levels: Sequence[str],
         num_heads: int,
@@ -74,7 +74,7 @@ class HierarchicalViT(nn.Module):
         self.scan_positions = scan_positions or ScanPositions()
         self.patch_embed = patch_embed
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.pos_embed = _frozen(sincos_table_3d((grid[0], grid[1], grid[2]), width))
+        self.pos_embed = _frozen(sincos_table_3d(as_size(grid, "grid"), width))
         if num_register_tokens:
             self.reg_token = nn.Parameter(torch.zeros(1, num_register_tokens, width))
         if self.scan_positions.has_table:

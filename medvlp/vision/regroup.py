@@ -20,7 +20,7 @@ Level = Literal["slice", "scan", "study"]
 class Sequences(NamedTuple):
     """Tokens and, if they are packed, the length of each sequence."""
 
-    tokens: Float[Tensor, "*s n c"]
+    tokens: Float[Tensor, "..."]
     lengths: tuple[int, ...] | None = None
 
 
@@ -111,7 +111,7 @@ def cut(
     return torch.cat((prefix, patches), dim=2).flatten(0, 1)
 
 
-def pack(groups: Sequence[Float[Tensor, "s n c"]]) -> Sequences:
+def pack(groups: Sequence[Float[Tensor, "_ _ c"]]) -> Sequences:
     """Put groups of sequences in a row; one group alone stays dense."""
     if len(groups) == 1:
         return Sequences(groups[0])

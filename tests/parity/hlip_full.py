@@ -21,7 +21,8 @@ from .registry import Case, handles
 @handles("hlip", "full_model")
 @torch.no_grad()
 def full_model(case: Case) -> None:
-    model = build_two_tower(case.config)
+    bias = 0.0 if "logit_bias" in case.state_dict else None
+    model = build_two_tower(case.config, logit_bias_init=bias)
     assert load_hlip(model, case.state_dict).complete
     exported = export_hlip(model)
     assert all(torch.equal(exported[name], case.state_dict[name]) for name in case.state_dict)

@@ -56,6 +56,7 @@ def image_patch_dropout(case: Case) -> None:
         case.assert_close("trunk_output_nodrop", trunk(*x), case.outputs["trunk_output_nodrop"])
         entering = record_input(trunk.blocks[0])
         trunk.train()
+        torch.manual_seed(case.config["rng_seed"])
         injected = trunk(*x, keep_indices=case.inputs["keep_indices"])
         torch.manual_seed(case.config["rng_seed"])
         drawn = trunk(*x)

@@ -37,9 +37,9 @@ def build_trunk(config: Mapping[str, Any], *, rule: Rule = "mode") -> Hierarchic
         levels=levels_of(config),
         num_heads=config["num_heads"],
         mlp_ratio=float(config.get("mlp_ratio", 4)),
-        num_register_tokens=config.get("reg_tokens", 0),
-        scan_positions=ScanPositions(config["max_num_scans"], rule=rule),
-        patch_drop_prob=config.get("patch_drop_rate", 0.0),
+        num_register_tokens=config.get("reg_tokens") or 0,
+        scan_positions=ScanPositions(config.get("max_num_scans", 1), rule=rule),
+        patch_drop_prob=config.get("patch_drop_rate") or 0.0,
         pooling=DualTokenPooling() if config.get("global_pool_dinotxt") else ClsPooling(),
     ).eval()
 

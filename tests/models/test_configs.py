@@ -1,0 +1,64 @@
+"""Every model config builds with Hydra and with jsonargparse, and its tokenizer fits."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from jsonargparse import ArgumentParser
+from omegaconf import OmegaConf
+
+from medvlp.models.two_tower import TwoTower
+from medvlp.text.tokenizers import TextTokenizer, WordPieceTokenizer
+
+FOLDER = Path(__file__).parents[2] / "conf" / "model"
+NAMES = sorted(path.stem for path in FOLDER.glob("hlip_*.yaml"))
+
+
+def load(name: str) -> dict[str, Any]:
+    content = OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml"))
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def as_classes(node: Any) -> Any:
+    """Rewrite Hydra's `_target_` to LightningCLI's `class_path` and `init_args`."""
+    if isinstance(node, list):
+        return [as_classes(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    items = {key: as_classes(value) for key, value in node.items() if key != "_target_"}
+    return {"class_path": node["_target_"], "init_args": items} if "_target_" in node else items
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hydra_and_jsonargparse_build_the_same_model(name: str) -> None:
+    config = load(name)
+    parser = ArgumentParser()
+    parser.add_argument("--model", type=TwoTower)
+    parser.add_argument("--tokenizer", type=TextTokenizer)
+    parsed = parser.parse_object(as_classes(config))
+    with torch.device("meta"):
+        ours = instantiate(config["model"], _convert_="all")
+        theirs = parser.instantiate(parsed).model
+    shapes = [{n: p.shape for n, p in model.state_dict().items()} for model in (ours, theirs)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_tokenizer_cuts_where_the_text_tower_ends(name: str) -> None:
+    config = load(name)
+    text = config["model"]["text"]["config"]
+    assert config["tokenizer"]["context_length"] <= text["max_position_embeddings"]
+
+
+def test_the_phantom_model_embeds_phantoms() -> None:
+    config = load("hlip_vit_tiny_phantom")
+    model: TwoTower = instantiate(config["model"], _convert_="all").eval()
+    tokenizer: WordPieceTokenizer = instantiate(config["tokenizer"])
+    assert tokenizer.vocab_size <= config["model"]["text"]["config"]["vocab_size"]
+    output = model(
+        torch.randn(3, 1, 48, 48, 48), torch.tensor([2, 1]), tokenizer(["The heart is large.", ""])
+    )
+    assert output["image_embedding"].shape == output["text_embedding"].shape == (2, 128)
