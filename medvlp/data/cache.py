@@ -71,7 +71,8 @@ class VolumeCache:
     def facts(self, scan_id: str) -> Facts | None:
         """Read what was written with the volume; None where there is no sound file."""
         try:
-            return dict(self._open(scan_id).schunk.vlmeta["facts"])
+            volume = self._open(scan_id)  # kept: its metadata refer to it weakly
+            return dict(volume.schunk.vlmeta["facts"])
         except (FileNotFoundError, ValueError, KeyError):
             return None
 

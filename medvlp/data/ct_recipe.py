@@ -120,16 +120,24 @@ class CTRecipe(Recipe):
 
     def network_input(self, stored: Shaped[np.ndarray, "d h w"]) -> Float[Tensor, "1 D H W"]:
         """Window to [0, 1], fit to `size`, normalise; `stored` may be a `region` already."""
-        low, high = self.window_hu
-        if self.fit == "crop":
-            stored = stored[self.region(stored.shape)]
-        volume = torch.from_numpy(stored.astype(np.float32))
-        volume.sub_(low).div_(high - low).clamp_(0.0, 1.0)
+        # NumPy, not torch: one thread whatever torch is set to, which small volumes need
         if self.fit == "resize":
-            volume = F.interpolate(volume[None, None], size=self.size, mode="trilinear")[0, 0]
-        elif tuple(volume.shape) != self.size:
-            volume = F.pad(volume, _padding(volume.shape, self.size))  # 0 is the window's low end
-        return volume.sub_(self.mean).div_(self.std)[None]
+            windowed = torch.from_numpy(self._window(stored, np.empty(stored.shape, np.float32)))
+            resized = F.interpolate(windowed[None, None], size=self.size, mode="trilinear")
+            image = resized[0, 0].numpy()
+        else:
+            image = np.zeros(self.size, np.float32)  # 0 is the window's lower end
+            part = stored[self.region(stored.shape)]
+            self._window(part, image[_inside(part.shape, self.size)])
+        image -= np.float32(self.mean)
+        image /= np.float32(self.std)
+        return torch.from_numpy(image)[None]
+
+    def _window(self, stored: np.ndarray, out: np.ndarray) -> np.ndarray:
+        low, high = self.window_hu
+        np.subtract(stored, np.float32(low), out=out, dtype=np.float32)
+        np.divide(out, np.float32(high - low), out=out)
+        return np.clip(out, 0.0, 1.0, out=out)
 
     def _store(self, volume: Float[Tensor, "d h w"]) -> Shaped[Tensor, "d h w"]:
         dtype = _DTYPES[self.store_dtype]
@@ -143,12 +151,10 @@ class CTRecipe(Recipe):
         return (volume.round_() if dtype is torch.int16 else volume).to(dtype)
 
 
-def _padding(shape: Sequence[int], size: Size3D) -> list[int]:
-    padding: list[int] = []
-    for length, target in zip(reversed(shape), reversed(size), strict=True):
-        before = (target - length) // 2
-        padding += [before, target - length - before]
-    return padding
+def _inside(shape: Sequence[int], size: Size3D) -> tuple[slice, ...]:
+    """Place a smaller volume in a larger one; the smaller half of the margin comes before."""
+    starts = [(target - length) // 2 for length, target in zip(shape, size, strict=True)]
+    return tuple(slice(start, start + length) for start, length in zip(starts, shape, strict=True))
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

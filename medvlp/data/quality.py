@@ -55,12 +55,13 @@ def _draw(row: Sequence[Any], scan: Row, manifest: Manifest) -> None:
         ax.set_xlabel(f"{plane}   {_opposite(_DISPLAY[across])} - {_DISPLAY[across]}", fontsize=8)
         ax.set_ylabel(f"{_DISPLAY[down]} - {_opposite(_DISPLAY[down])}", fontsize=8)
     values, raw = scan["range"], scan["raw_spacing_mm"]
-    row[1].set_title(
-        f"{scan['scan_id']}: {values[0]:.0f} to {values[1]:.0f}, raw {scan['raw_orientation']}, "
-        f"{' x '.join(f'{length:g}' for length in raw)} mm, "
+    row[0].set_title(
+        f"{scan['scan_id']}   values {values[0]:.0f} to {values[1]:.0f}, raw: axes "
+        f"{scan['raw_orientation']}, {' x '.join(f'{length:.4g}' for length in raw)} mm, "
         f"{' x '.join(map(str, scan['raw_shape']))} voxels",
         fontsize=8,
-    )
+        loc="left",
+    ).set_in_layout(False)  # longer than its panel
 
 
 def _opposite(letter: str) -> str:
