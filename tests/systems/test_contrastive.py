@@ -111,3 +111,15 @@ def test_mixed_precision_and_clipping_train():
         )
         assert all(math.isfinite(loss) for loss in record.losses)
     assert len(BATCHES[0]["study_id"]) == GLOBAL_BATCH
+
+
+def test_the_model_is_compiled_once_and_keeps_its_names(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(type(module)))
+    system = make_system()
+    system.compile_model = True
+    names = list(system.state_dict())
+    for _ in range(2):
+        fit(make_trainer(max_steps=1), system, BATCHES)
+    assert compiled == [type(system.model)]
+    assert list(system.state_dict()) == names
