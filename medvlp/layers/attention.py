@@ -67,6 +67,10 @@ class Attention(nn.Module):
             mixed = attend(q, k, v, lengths=lengths, backend=self.backend)
         return self.proj(mixed.flatten(-2))
 
+    def extra_repr(self) -> str:
+        """Show the backend in the printed model."""
+        return f"num_heads={self.num_heads}, backend={self.backend}"
+
 
 def attend(
     q: Float[Tensor, "*shape"],

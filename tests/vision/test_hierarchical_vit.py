@@ -25,7 +25,8 @@ def make_tower(
 ) -> HierarchicalViT:
     torch.manual_seed(0)
     options = {"num_heads": 2, "scan_positions": ScanPositions(4)} | options
-    tower = HierarchicalViT(PatchEmbed3D(1, (2, 4, 4), 12), (2, 2, 2), levels=levels, **options)
+    embed = PatchEmbed3D(1, (2, 4, 4), options.pop("width", 12))
+    tower = HierarchicalViT(embed, (2, 2, 2), levels=levels, **options)
     with torch.no_grad():
         for parameter in tower.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
@@ -159,7 +160,7 @@ def test_varlen_equals_sdpa_on_the_gpu(num_scans: list[int]) -> None:
     image = scans(4).cuda()
     features = []
     for attention in ("sdpa", "varlen"):
-        tower = make_tower(attention=attention, num_heads=1).cuda()
+        tower = make_tower(attention=attention, width=32).cuda()
         with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
             features.append(tower(image, torch.tensor(num_scans)))
     torch.testing.assert_close(features[0], features[1], rtol=0, atol=5e-2)
