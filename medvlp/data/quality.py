@@ -1,8 +1,6 @@
 """A picture of prepared volumes, for the eye: is the patient upright, and are the values HU?"""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -39,7 +37,7 @@ def _spread(manifest: Manifest, num_scans: int) -> list[Row]:
     return [manifest[int(index)]["scans"][0] for index in chosen]
 
 
-def _draw(row: Sequence[Any], scan: Row, manifest: Manifest) -> None:
+def _draw(row: np.ndarray, scan: Row, manifest: Manifest) -> None:
     recipe = manifest.recipe
     stored = manifest.cache.read(scan["scan_id"]).astype(np.float32)
     volume, order = reorient(stored, recipe["orientation"], _DISPLAY)

@@ -17,8 +17,7 @@ def split_sentences(text: str) -> list[str]:
     >>> split_sentences("A 7.5 mm nodule. No effusion. ")
     ['A 7.5 mm nodule.', 'No effusion.']
     """
-    parts = (part.strip() for part in _BOUNDARY.split(text))
-    return [part for part in parts if part.strip(_EDGES)]
+    return list(_split(text))
 
 
 @lru_cache(maxsize=65_536)
@@ -37,3 +36,9 @@ def statements_of(texts: Mapping[str, str] | Iterable[str]) -> tuple[int, ...]:
     """List the distinct statements of all sections of a report, sorted."""
     sections = texts.values() if isinstance(texts, Mapping) else texts
     return tuple(sorted({statement_id(s) for text in sections for s in split_sentences(text)}))
+
+
+@lru_cache(maxsize=8192)  # a report is cut once per epoch and worker
+def _split(text: str) -> tuple[str, ...]:
+    parts = (part.strip() for part in _BOUNDARY.split(text))
+    return tuple(part for part in parts if part.strip(_EDGES))

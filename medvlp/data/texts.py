@@ -95,6 +95,7 @@ class SentenceSampler(TextSampler):
 
     Args:
         max_sentences: 1 to this many, all numbers equally likely.
+        texts_per_study: Independent draws; a small text tower makes more of them nearly free.
         abnormal_weight: How many times as likely as a normal sentence an abnormal one is.
         normal_pattern: A sentence in which this regular expression is found counts as normal.
         impression_template: For sentences of the impression; `{text}` is replaced.
@@ -105,17 +106,19 @@ class SentenceSampler(TextSampler):
         self,
         max_sentences: int = 2,
         *,
+        texts_per_study: int = 1,
         abnormal_weight: float = 3.5,
         normal_pattern: str = NORMAL_PATTERN,
         impression_template: str = "The volume shows: {text}",
         findings_template: str = "The volume looks like: {text}",
     ) -> None:
-        if max_sentences < 1 or abnormal_weight <= 0:
+        if max_sentences < 1 or texts_per_study < 1 or abnormal_weight <= 0:
             raise ValueError(
-                f"max_sentences is {max_sentences} and abnormal_weight {abnormal_weight}; "
-                "expected at least 1 and more than 0"
+                f"max_sentences is {max_sentences}, texts_per_study {texts_per_study} and "
+                f"abnormal_weight {abnormal_weight}; expected at least 1, 1 and more than 0"
             )
         self.max_sentences = max_sentences
+        self.texts_per_study = texts_per_study
         self.abnormal_weight = abnormal_weight
         self.normal = re.compile(normal_pattern, re.IGNORECASE)
         self.templates = {_IMPRESSION: impression_template, _FINDINGS: findings_template}
@@ -123,7 +126,10 @@ class SentenceSampler(TextSampler):
     def __call__(
         self, sections: Mapping[str, str], generator: np.random.Generator
     ) -> list[TextUnit]:
-        """Choose a section, then distinct sentences of it, and keep their order."""
+        """Draw texts: each from one section, distinct sentences of it in their order."""
+        return [self._draw(sections, generator) for _ in range(self.texts_per_study)]
+
+    def _draw(self, sections: Mapping[str, str], generator: np.random.Generator) -> TextUnit:
         names = sorted(sections)
         name = names[int(generator.integers(len(names)))]
         sentences = list(dict.fromkeys(split_sentences(sections[name]))) or [sections[name]]
@@ -135,7 +141,7 @@ class SentenceSampler(TextSampler):
         picked = [sentences[index] for index in sorted(chosen)]
         template = self.templates.get(name, self.templates[_FINDINGS])
         text = template.replace("{text}", " ".join(map(_with_full_stop, picked)))
-        return [TextUnit(text, TextKind.SENTENCE, tuple(sorted(map(statement_id, picked))))]
+        return TextUnit(text, TextKind.SENTENCE, tuple(sorted(map(statement_id, picked))))
 
 
 def _with_full_stop(section: str) -> str:

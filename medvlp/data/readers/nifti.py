@@ -97,13 +97,15 @@ def _layout(path: Path, start: bytes) -> _Layout:
     from nibabel.nifti2 import Nifti2Header
     from nibabel.spatialimages import HeaderDataError
 
+    if len(start) < 4:
+        raise ReadError(f"{path}: truncated: the gzip stream ends before the header")
     sizes = {int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")}
     if sizes & {_NIFTI2_BYTES}:
         kind, num_bytes = Nifti2Header, _NIFTI2_BYTES
     elif sizes & {_NIFTI1_BYTES}:
         kind, num_bytes = Nifti1Header, _NIFTI1_BYTES
     else:
-        raise ReadError(f"{path}: not a NIfTI file (it starts with {start[:4].hex() or 'nothing'})")
+        raise ReadError(f"{path}: not a NIfTI file (it starts with {start[:4].hex()})")
     if len(start) < num_bytes:
         raise ReadError(f"{path}: the file ends inside the header ({len(start)} bytes)")
     header: Any = kind.from_fileobj(io.BytesIO(start[:num_bytes]), check=False)

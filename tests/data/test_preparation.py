@@ -1,0 +1,169 @@
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medvlp.data.cache import VolumeCache, require_writable
+from medvlp.data.ct_rate import CTRate
+from medvlp.data.ct_recipe import CTRecipe
+from medvlp.data.engine import Engine, LocalEngine, PreparationError
+from medvlp.data.manifest import Manifest, is_prepared
+from medvlp.data.preparation import Outcome, prepare_dataset
+from medvlp.data.quality import write_montage
+from medvlp.data.summary import label_prevalence, summarise
+
+from .conftest import CTRateTree, raw_chest
+
+
+def prepare(tree: CTRateTree, recipe: CTRecipe, **options: object) -> Manifest:
+    source = CTRate(str(tree.root))
+    cache_dir = tree.root.parent / "cache"
+    fields = {"engine": LocalEngine(1), "cache_dir": cache_dir, **options}
+    return prepare_dataset(source, recipe, **fields)
+
+
+def quarantine(manifest_or_folder: Path) -> dict[str, str]:
+    with (manifest_or_folder / "quarantine.csv").open(newline="") as file:
+        return {row["path"]: row["reason"] for row in csv.DictReader(file)}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_prepared_volume_is_what_the_recipe_makes(tree: CTRateTree, recipe: CTRecipe) -> None:
+    tree.write()
+    manifest = prepare(tree, recipe)
+    assert manifest.counts == {
+        "studies": 8, "scans": 16, "patients": 8, "train": 6, "val": 0, "test": 2,
+    }  # fmt: skip
+    assert manifest.folder.parent.name == "ct_rate" and manifest.folder.name == recipe.hash
+    study = manifest[0]
+    assert study["scans"][0]["shape"] == [5, 15, 12]  # int(8*2/3), int(10*1.5), int(12*1)
+    stored = manifest.cache.read("train_1_a_1")
+    assert stored.shape == (5, 15, 12) and stored.dtype == np.float16
+    assert stored.max() == pytest.approx(50, abs=15) and stored.min() < -980
+    part = manifest.cache.read("train_1_a_1", np.s_[1:3, 2:9, 4:5])
+    np.testing.assert_array_equal(part, stored[1:3, 2:9, 4:5])
+    assert not quarantine(manifest.folder)
+    assert raw_chest(0).shape == (12, 10, 8)
+
+
+def test_resuming_rewrites_nothing_and_equals_an_uninterrupted_run(
+    tree: CTRateTree, recipe: CTRecipe
+) -> None:
+    tree.write()
+
+    class Killed(Engine):
+        def run(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+            yield from map(function, items[:5])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(tree, recipe, engine=Killed())
+    half = tree.root.parent / "cache" / "ct_rate" / recipe.hash
+    assert not is_prepared(half)
+    leftover = half / "volumes" / "00" / "x.b2nd.1.tmp"
+    leftover.parent.mkdir(exist_ok=True)
+    leftover.write_bytes(b"half a file")
+    times = {path: path.stat().st_mtime_ns for path in half.rglob("*.b2nd")}
+    outcomes: list[Outcome] = []
+    resumed = prepare(tree, recipe, on_scan=lambda outcome, total: outcomes.append(outcome))
+    assert sum(outcome.reused for outcome in outcomes) == 5 == len(times)
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+    whole = prepare(tree, recipe, cache_dir=tree.root.parent / "other")
+    assert not leftover.exists()
+    assert contents(resumed.folder) == contents(whole.folder)
+
+
+def test_a_changed_file_and_a_damaged_entry_are_made_again(
+    tree: CTRateTree, recipe: CTRecipe
+) -> None:
+    tree.write()
+    first = prepare(tree, recipe)
+    whole = contents(first.folder)
+    first.cache.path_of("train_1_a_1").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"train_1_a_1.*is damaged; delete it"):
+        first.cache.read("train_1_a_1")
+    tree.metadata["train"][2]["RescaleIntercept"] = -1000
+    tree.write_tables()
+    outcomes: list[Outcome] = []
+    prepare(tree, recipe, on_scan=lambda outcome, total: outcomes.append(outcome))
+    made = [outcome.scan_id for outcome in outcomes if not outcome.reused]
+    assert sorted(made) == ["train_1_a_1", "train_2_a_1"]
+    again = contents(first.folder)
+    assert sum(whole[name] != again[name] for name in whole if name.endswith("b2nd")) == 1
+
+
+def test_bad_scans_are_quarantined_with_path_and_reason(tree: CTRateTree, recipe: CTRecipe) -> None:
+    tree.write()
+    for name in ("train_1_a_1.nii.gz", "train_1_a_2.nii.gz"):
+        path = tree.path(name)
+        path.write_bytes(path.read_bytes()[:60])
+    tree.metadata["train"][4]["RescaleIntercept"] = 0
+    tree.write_tables()
+    manifest = prepare(tree, recipe, max_quarantine_share=0.5)
+    reasons = quarantine(manifest.folder)
+    assert "truncated" in reasons[str(tree.path("train_1_a_1.nii.gz"))]
+    assert "intercept is missing" in reasons[str(tree.path("train_3_a_1.nii.gz"))]
+    assert reasons["train_1_a"] == "none of its scans could be prepared"
+    assert manifest.counts["studies"] == 7 and len(reasons) == 4
+    assert sum(manifest.skips.values()) == 4
+    with pytest.raises(PreparationError, match=r"3 of 16 scans were refused.*quarantine\.csv"):
+        prepare(tree, recipe, max_quarantine_share=0.1)
+
+
+def test_processes_give_what_one_process_gives(
+    tree: CTRateTree, recipe: CTRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.write()
+    one = prepare(tree, recipe)
+    monkeypatch.setattr("medvlp.data.engine._WORTH_A_POOL_SECONDS", 0.0)
+    two = prepare(tree, recipe, engine=LocalEngine(2), cache_dir=tree.root.parent / "two")
+    assert contents(one.folder) == contents(two.folder)
+
+
+def test_no_permission_is_said_before_any_work(tree: CTRateTree, recipe: CTRecipe) -> None:
+    blocked = tree.root.parent / "file"
+    blocked.touch()
+    with pytest.raises(PermissionError, match=r"cannot write to .*paths\.cache"):
+        prepare(tree, recipe, cache_dir=blocked / "cache")  # the raw data are not even there
+    require_writable(tree.root.parent / "new" / "folder")
+
+
+def test_a_manifest_whose_parts_do_not_match_is_not_complete(
+    tree: CTRateTree, recipe: CTRecipe
+) -> None:
+    tree.write()
+    manifest = prepare(tree, recipe)
+    studies = manifest.folder / "studies.jsonl"
+    studies.write_text(studies.read_text() + json.dumps({}) + "\n")
+    assert not is_prepared(manifest.folder)
+    with pytest.raises(FileNotFoundError, match=r"no complete manifest; run: python -m medvlp"):
+        Manifest(manifest.folder)
+
+
+def test_ids_never_become_paths(tmp_path: Path) -> None:
+    cache = VolumeCache(tmp_path / "cache")
+    cache.write("../../../etc/x", np.zeros((2, 2, 2), np.int16), {})
+    assert cache.read("../../../etc/x").shape == (2, 2, 2)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [cache.path_of("../../../etc/x")]
+    with pytest.raises(FileNotFoundError, match="is not in the cache"):
+        cache.read("another")
+
+
+def test_summary_and_picture(tree: CTRateTree, recipe: CTRecipe, tmp_path: Path) -> None:
+    tree.write()
+    manifest = prepare(tree, recipe)
+    rows = dict(summarise(manifest))
+    assert rows["studies"] == "8 (train 6, test 2)"
+    assert rows["raw spacing, mm"] == "2 x 1.5 x 1 (from 2 x 1.5 x 1 to 2 x 1.5 x 1)"
+    assert rows["raw orientation"] == "SPL 16"
+    prevalence = dict(label_prevalence(manifest))
+    assert prevalence["Lung nodule"] == "train 100.0 % of 6, test 100.0 % of 2"
+    write_montage(manifest, tmp_path / "quality.png", num_scans=2)
+    assert (tmp_path / "quality.png").read_bytes()[:4] == b"\x89PNG"

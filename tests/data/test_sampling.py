@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from medvlp.data.sampling import (
+    AllScans,
+    EachScan,
+    GlobalBatchSampler,
+    RandomScan,
+    SampleKey,
+    sample_generator,
+)
+
+
+def batches(num_samples: int, batch_size: int, world_size: int, **options: bool) -> list[list[int]]:
+    """Global batches, put together from all ranks."""
+    ranks = [
+        list(
+            GlobalBatchSampler(
+                num_samples, batch_size, seed=1, rank=rank, world_size=world_size, **options
+            )
+        )
+        for rank in range(world_size)
+    ]
+    assert len({len(rank) for rank in ranks}) == 1
+    assert all(len({len(part) for part in parts}) == 1 for parts in zip(*ranks, strict=True))
+    return [[key.sample for part in parts for key in part] for parts in zip(*ranks, strict=True)]
+
+
+def test_global_batches_do_not_depend_on_the_number_of_ranks() -> None:
+    one = batches(22, 4, 1, shuffle=True, drop_last=True)
+    assert one == batches(22, 4, 2, shuffle=True, drop_last=True)
+    assert one == batches(22, 4, 4, shuffle=True, drop_last=True)
+    assert len(one) == 5 and len({index for batch in one for index in batch}) == 20
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_evaluation_sees_every_sample_and_repeats_few(world_size: int) -> None:
+    seen = [
+        i for batch in batches(10, 4, world_size, shuffle=False, drop_last=False) for i in batch
+    ]
+    assert list(dict.fromkeys(seen)) == list(range(10))
+    assert len(seen) - 10 < world_size
+
+
+def test_epochs_differ_and_repeat() -> None:
+    sampler = GlobalBatchSampler(20, 20, shuffle=True, drop_last=True)
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        orders.append([key.sample for key in next(iter(sampler))])
+    assert orders[0] == orders[2] != orders[1]
+    assert next(iter(sampler))[0].epoch == 0
+
+
+def test_impossible_batches() -> None:
+    with pytest.raises(ValueError, match="counts all 2 processes together"):
+        GlobalBatchSampler(10, 3, shuffle=True, drop_last=True, world_size=2)
+    with pytest.raises(ValueError, match="3 samples do not fill one batch of 4"):
+        GlobalBatchSampler(3, 4, shuffle=True, drop_last=True)
+
+
+def test_chance_follows_from_seed_epoch_and_sample() -> None:
+    draw = {
+        (seed, epoch, sample): sample_generator(seed, SampleKey(epoch, sample)).random()
+        for seed in range(2)
+        for epoch in range(2)
+        for sample in range(2)
+    }
+    assert len(set(draw.values())) == 8
+    assert draw[0, 1, 0] == sample_generator(0, SampleKey(1, 0)).random()
+
+
+def test_scan_choices() -> None:
+    ids, generator = ["a", "b", "c"], np.random.default_rng(0)
+    assert RandomScan().samples("s", ids) == [("s", (0, 1, 2))]
+    drawn = [RandomScan().choose((0, 1, 2), generator)[0] for _ in range(50)]
+    assert set(drawn) == {0, 1, 2}
+    assert EachScan().samples("s", ids) == [("a", (0,)), ("b", (1,)), ("c", (2,))]
+    assert EachScan().choose((1,), generator) == [1]
+    assert AllScans().choose((0, 1, 2), generator) == [0, 1, 2]
+    two = AllScans(2).choose((0, 1, 2), generator)
+    assert len(two) == 2 and two == sorted(two)

@@ -1,0 +1,108 @@
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medvlp.data.statements import split_sentences, statement_id, statements_of
+from medvlp.data.texts import ReportText, SentenceSampler
+from medvlp.types import TextKind
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def chance(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_report_as_published() -> None:
+    sections = {"findings": "Lungs are clear (bilateral)", "impression": 'No acute "disease"'}
+    (unit,) = ReportText()(sections, chance())
+    assert unit.text == (
+        "The volume shows: No acute disease. The volume looks like: Lungs are clear bilateral."
+    )
+    assert unit.kind is TextKind.REPORT and unit.statements == statements_of(sections)
+
+
+def test_missing_sections_are_left_out_or_published_as_nan() -> None:
+    sections = {"findings": "Clear."}
+    assert ReportText()(sections, chance())[0].text == "The volume looks like: Clear."
+    published = ReportText(missing="nan")(sections, chance())[0].text
+    assert published == "The volume shows: nan. The volume looks like: Clear."
+
+
+def test_other_sections_than_the_templates() -> None:
+    assert ReportText()({"report": "Clear"}, chance())[0].text == "Clear."
+
+
+def test_published_annotations() -> None:
+    folder = Path(os.environ.get("MEDVLP_GOLDENS", REPOSITORY.parent / "shared" / "goldens"))
+    path = folder / "hlip" / "annotations" / "config.json"
+    if not path.is_file():
+        pytest.skip(f"no golden at {path}")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    report = ReportText(missing="nan")
+    seen: dict[str, str] = {}
+    for name, impression, findings in config["reports"]:
+        session = name.split(".")[0].rpartition("_")[0]
+        texts = {"impression": impression, "findings": findings}
+        sections = {key: text for key, text in texts.items() if text}
+        seen.setdefault(session, report(sections, chance())[0].text)
+    expected = {key: entry["report"][0] for key, entry in config["raw_annotation"].items()}
+    assert seen == expected and list(seen) == config["key_order_raw"]
+
+
+def test_sentences() -> None:
+    text = 'A 7.5 mm nodule (3rd). No effusion!\n"Normal heart" Spleen: 12 cm.'
+    parts = ["A 7.5 mm nodule (3rd).", "No effusion!", "Normal heart", "Spleen: 12 cm."]
+    assert split_sentences(text) == parts
+    assert split_sentences(" .. ") == []
+    assert 0 <= statement_id("x") < 2**63
+    assert len({statement_id(part) for part in parts}) == 4
+
+
+def test_a_very_long_report_is_cut_quickly() -> None:
+    assert len(split_sentences("Five words are in here. " * 1000)) == 1000
+    assert len(split_sentences("word " * 5000)) == 1
+
+
+def test_sentence_sampler_prefers_the_abnormal() -> None:
+    sampler = SentenceSampler(max_sentences=1, abnormal_weight=3.0)
+    sections = {"findings": "No effusion. Large nodule."}
+    texts = Counter(sampler(sections, chance(seed))[0].text for seed in range(400))
+    assert set(texts) == {
+        "The volume looks like: No effusion.",
+        "The volume looks like: Large nodule.",
+    }
+    assert texts["The volume looks like: Large nodule."] == pytest.approx(300, abs=35)
+
+
+def test_sentence_sampler_keeps_order_and_knows_its_statements() -> None:
+    sampler = SentenceSampler(max_sentences=3)
+    sections = {"impression": "B is present. A is present. C is present", "findings": "D."}
+    known, lengths = set(statements_of(sections)), set()
+    for seed in range(50):
+        (unit,) = sampler(sections, chance(seed))
+        assert set(unit.statements) <= known and unit.kind is TextKind.SENTENCE
+        lengths.add(len(unit.statements))
+        if "shows" in unit.text:
+            order = [unit.text.find(letter + " is") for letter in "BAC"]
+            found = [position for position in order if position >= 0]
+            assert found == sorted(found) and unit.text.endswith("present.")
+        else:
+            assert unit.text == "The volume looks like: D."
+    assert lengths == {1, 2, 3}
+
+
+def test_the_same_generator_gives_the_same_text() -> None:
+    sections = {"findings": "A. B. C. D. E."}
+    assert SentenceSampler()(sections, chance(3)) == SentenceSampler()(sections, chance(3))
+
+
+def test_impossible_samplers() -> None:
+    with pytest.raises(ValueError, match="max_sentences is 0"):
+        SentenceSampler(0)
+    with pytest.raises(ValueError, match="expected a section"):
+        ReportText("no section")

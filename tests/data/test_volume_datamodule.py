@@ -1,0 +1,252 @@
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jsonargparse
+import pytest
+import torch
+from hydra.utils import instantiate
+from lightning import LightningModule, Trainer
+from torch import Tensor
+
+from medvlp import config
+from medvlp.data.ct_rate import LABEL_NAMES, CTRate
+from medvlp.data.ct_recipe import CTRecipe
+from medvlp.data.engine import LocalEngine
+from medvlp.data.sampling import AllScans
+from medvlp.data.splits import Splits
+from medvlp.data.texts import SentenceSampler
+from medvlp.data.volume_datamodule import ScanPolicy, VolumeDataModule
+from medvlp.types import Tokens, VolumeBatch
+
+from .conftest import CTRateTree
+
+
+class Letters:
+    """A tokenizer of characters."""
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        longest = max(map(len, texts))
+        rows = [[ord(letter) for letter in text] + [0] * (longest - len(text)) for text in texts]
+        ids = torch.tensor(rows)
+        return Tokens(ids, ids != 0)
+
+
+def datamodule(tree: CTRateTree, recipe: CTRecipe, **options: Any) -> VolumeDataModule:
+    fields = {
+        "tokenizer": Letters(),
+        "texts": SentenceSampler(),
+        "splits": Splits(0.2),
+        "batch_size": 2,
+        "engine": LocalEngine(1),
+    }
+    cache = str(tree.root.parent / "cache")
+    module = VolumeDataModule(
+        CTRate(str(tree.root)), recipe, cache_dir=cache, **{**fields, **options}
+    )
+    module.prepare_data()
+    module.setup()
+    return module
+
+
+def epoch(module: VolumeDataModule, number: int = 0) -> list[VolumeBatch]:
+    loader = module.train_dataloader()
+    loader.sampler.set_epoch(number)
+    return list(loader)
+
+
+def text_of(batch: VolumeBatch) -> list[str]:
+    return ["".join(map(chr, row[row != 0].tolist())) for row in batch["tokens"].input_ids]
+
+
+def test_a_training_batch(tree: CTRateTree, recipe: CTRecipe) -> None:
+    tree.write()
+    module = datamodule(tree, recipe)
+    batches = epoch(module)
+    assert len(batches) == len(module.train_dataloader()) == 2  # five or fewer patients, in twos
+    batch = batches[0]
+    assert batch["image"].shape == (2, 1, 6, 8, 8) and batch["image"].dtype == torch.float32
+    assert batch["num_scans"].tolist() == [1, 1]
+    assert batch["text_study"].tolist() == [0, 1]
+    assert batch["labels"].shape == (2, 18) and batch["recipe_hash"] == recipe.hash
+    assert batch["labels"][:, LABEL_NAMES.index("Lung nodule")].tolist() == [1, 1]
+    for row, statements in zip(batch["text_statements"], batch["study_statements"], strict=True):
+        assert {i for i in row.tolist() if i >= 0} <= set(statements.tolist())
+    assert all(text.startswith("The volume") for text in text_of(batch))
+
+
+def test_splits_keep_patients_apart(tree: CTRateTree, recipe: CTRecipe) -> None:
+    module = datamodule(tree.write() and tree, recipe)
+    ids = {
+        split: {b for batch in loader for b in batch["patient_id"]}
+        for split, loader in {
+            "val": module.val_dataloader(),
+            "test": module.test_dataloader(),
+        }.items()
+    }
+    train = {p for n in range(6) for batch in epoch(module, n) for p in batch["patient_id"]}
+    assert ids["test"] == {"valid_1", "valid_2"}
+    assert (
+        not train & ids["val"]
+        and ids["val"]
+        and train | ids["val"] == {f"train_{n}" for n in range(1, 7)}
+    )
+    samples = [s for batch in module.test_dataloader() for s in batch["sample_id"]]
+    assert samples == ["valid_1_a_1", "valid_1_a_2", "valid_2_a_1", "valid_2_a_2"]
+
+
+def assert_equal(ours: list[VolumeBatch], theirs: list[VolumeBatch]) -> None:
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a["study_id"] == b["study_id"] and text_of(a) == text_of(b)
+        torch.testing.assert_close(a["image"], b["image"], rtol=0, atol=0)
+
+
+def test_batches_do_not_depend_on_workers_memory_or_ranks(
+    tree: CTRateTree, recipe: CTRecipe
+) -> None:
+    tree.write()
+    reference = epoch(datamodule(tree, recipe), 3)
+    assert_equal(epoch(datamodule(tree, recipe, num_workers=2), 3), reference)
+    assert_equal(epoch(datamodule(tree, recipe, in_memory=True), 3), reference)
+    for rank in range(2):
+        module = datamodule(tree, recipe)
+        module.trainer = SimpleNamespace(global_rank=rank, world_size=2)  # type: ignore[assignment]
+        for ours, whole in zip(epoch(module, 3), reference, strict=True):
+            assert ours["study_id"] == whole["study_id"][rank : rank + 1]
+            torch.testing.assert_close(ours["image"], whole["image"][rank : rank + 1])
+    module = datamodule(tree, recipe)
+    orders = {tuple(i for batch in epoch(module, n) for i in batch["study_id"]) for n in range(6)}
+    assert len(orders) > 2
+
+
+def test_ragged_studies_are_packed(tree: CTRateTree, recipe: CTRecipe) -> None:
+    tree.add("train", "train_1_a_3.nii.gz", 1)
+    tree.write()
+    policy = ScanPolicy(AllScans(), AllScans(), augment=[lambda image, generator: image + 1])
+    module = datamodule(tree, recipe, scans=policy, splits=Splits(0.0, predict="all"), batch_size=8)
+    (batch,) = module.predict_dataloader()
+    assert batch["num_scans"].tolist() == [3, 2, 2, 2, 2, 2, 2, 2]
+    assert batch["image"].shape[0] == 17 and len(batch["sample_id"]) == 8
+
+
+def test_augmentation_is_for_training_only(tree: CTRateTree, recipe: CTRecipe) -> None:
+    tree.write()
+    plain = datamodule(tree, recipe)
+    policy = ScanPolicy(augment=[lambda image, generator: image + generator.random()])
+    moved = datamodule(tree, recipe, scans=policy)
+    assert (epoch(moved)[0]["image"] - epoch(plain)[0]["image"]).abs().min() > 0
+    ours, theirs = (next(iter(module.val_dataloader())) for module in (moved, plain))
+    torch.testing.assert_close(ours["image"], theirs["image"])
+
+
+def test_studies_without_text_are_for_evaluation_only(
+    tree: CTRateTree, recipe: CTRecipe, caplog: pytest.LogCaptureFixture
+) -> None:
+    for row in tree.reports["train"][:2] + tree.reports["valid"][:2]:
+        row |= {"Findings_EN": "", "Impressions_EN": ""}
+    tree.write()
+    with caplog.at_level(logging.WARNING):
+        module = datamodule(tree, recipe, splits=Splits(0.0), batch_size=1)
+    assert "1 of 6 training studies have no text and are left out: train_1_a" in caplog.text
+    assert "train_1_a" not in {batch["study_id"][0] for batch in epoch(module)}
+    tested = list(module.test_dataloader())
+    assert {batch["study_id"][0] for batch in tested} == {"valid_1_a", "valid_2_a"}
+    assert all("tokens" not in batch for batch in tested)
+
+
+def test_another_recipe_source_or_label_is_noticed(tree: CTRateTree, recipe: CTRecipe) -> None:
+    module = datamodule(tree.write() and tree, recipe)
+    dataset = module.folder / "dataset.json"
+    text = dataset.read_text()
+    dataset.write_text(text.replace('"mean": 0.449', '"mean": 0.5'))
+    with pytest.raises(ValueError, match=r"recipes differ.*\n.*\n(.*\n)*mean <-- differs"):
+        module.setup()
+    dataset.write_text(text)
+    module.source.label_names = (*LABEL_NAMES, "Cardiomegali")
+    with pytest.raises(ValueError, match="no label 'Cardiomegali'; did you mean 'Cardiomegaly'"):
+        module.setup()
+
+
+class Probe(LightningModule):
+    """Counts what Lightning hands it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.epochs: list[list[str]] = []
+        self.predicted: list[str] = []
+
+    def on_train_epoch_start(self) -> None:
+        self.epochs.append([])
+
+    def training_step(self, batch: VolumeBatch, batch_idx: int) -> Tensor:
+        self.epochs[-1] += batch["study_id"]
+        return self.layer(batch["image"].mean().reshape(1)).sum()
+
+    def validation_step(self, batch: VolumeBatch, batch_idx: int) -> None:
+        assert batch["image"].shape[1:] == (1, 6, 8, 8)
+
+    def predict_step(self, batch: VolumeBatch, batch_idx: int) -> Tensor:
+        self.predicted += batch["sample_id"]
+        return batch["num_scans"]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec")
+def test_lightning_sets_epochs_and_leaves_the_loader_alone(
+    tree: CTRateTree, recipe: CTRecipe, tmp_path: Path
+) -> None:
+    tree.write()
+    module, probe = datamodule(tree, recipe), Probe()
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=3,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        log_every_n_steps=1,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(probe, module)
+    expected = [[i for b in epoch(module, n) for i in b["study_id"]] for n in range(3)]
+    assert probe.epochs == expected
+    trainer.predict(probe, module, return_predictions=False)
+    assert probe.predicted == ["valid_1_a_1", "valid_1_a_2", "valid_2_a_1", "valid_2_a_2"]
+
+
+def test_num_scans_stays_on_the_host(tree: CTRateTree, recipe: CTRecipe) -> None:
+    module = datamodule(tree.write() and tree, recipe)
+    moved = module.transfer_batch_to_device(epoch(module)[0], torch.device("meta"), 0)
+    assert moved["num_scans"].device.type == "cpu"
+    assert moved["image"].is_meta and moved["tokens"].attention_mask.is_meta
+    assert isinstance(moved["study_id"], list)
+
+
+@pytest.mark.parametrize("name", ["ct_rate", "folder", "phantom_ct_rate"])
+@pytest.mark.parametrize("recipe_name", ["hlip_chest_ct", "phantom_chest_ct"])
+def test_configs_build_by_hydra_and_by_jsonargparse(
+    tmp_path: Path, name: str, recipe_name: str
+) -> None:
+    overrides = [f"data={name}", f"data/recipe={recipe_name}", f"paths.raw={tmp_path}"]
+    tree = config.resolve(config.compose(overrides, "prepare"))
+    config.check_keys(tree)
+    built = instantiate(tree["data"], _convert_="all")
+    parser = jsonargparse.ArgumentParser()
+    parser.add_subclass_arguments(VolumeDataModule, "data")
+    parsed = parser.parse_object({"data": config.to_class_path(tree["data"])})
+    twin = parser.instantiate(parsed)["data"]
+    for module in (built, twin):
+        assert isinstance(module, VolumeDataModule)
+        assert isinstance(module.recipe, CTRecipe)
+    assert built.recipe.hash == twin.recipe.hash
+    assert built.source.describe() == twin.source.describe()
+    assert built.batch_size == twin.batch_size == tree["data"]["batch_size"]
+    assert type(built.scans.evaluation) is type(twin.scans.evaluation)
