@@ -119,16 +119,19 @@ class ZeroShotClassification(Evaluation):
     def update(self, image_embedding: Float[Tensor, "b e"], batch: VolumeBatch) -> None:
         """Score a batch in float32; nothing leaves the device before `rows`.
 
+        A batch without labels is scored too, for prediction; its labels count as unknown.
+
         Raises:
-            ValueError: If the batch has no labels, or not those of `label_names`.
+            ValueError: If the labels are not those of `label_names`.
         """
         if self._classifier is None or self._scale is None:
             raise RuntimeError("update before prepare; call prepare once per model")
         labels = batch.get("labels")
-        width = None if labels is None else labels.shape[1]
-        if labels is None or width != len(self.label_names):
+        if labels is None or not labels.shape[1]:
+            labels = torch.full((len(image_embedding), len(self.label_names)), -1)
+        if labels.shape[1] != len(self.label_names):
             raise ValueError(
-                f"the batch has {width or 'no'} labels, {len(self.label_names)} are expected: "
+                f"the batch has {labels.shape[1]} labels, {len(self.label_names)} are expected: "
                 f"{', '.join(self.label_names)}; set the same label_names for data and evaluation"
             )
         cosine = image_embedding.detach().float() @ self._classifier.T
@@ -165,8 +168,17 @@ class ZeroShotClassification(Evaluation):
         return rows
 
     def compute(self, rows: list[dict[str, Any]]) -> Results:
-        """Compute every figure; see `classification_results`."""
+        """Compute every figure; see `classification_results`.
+
+        Raises:
+            ValueError: If no label is known, or the rows are not sound.
+        """
         table = ScoreTable.from_rows(rows, self.prompts.class_names)
+        if (table.labels == -1).all():
+            raise ValueError(
+                f"none of {len(table.sample_ids)} samples has a known label: there is nothing to "
+                "compare the scores with; use `evaluate predict`, or give the data set its labels"
+            )
         for name, sources in self.prompts.merge.items():
             table = table.merged(name, sources)
         return classification_results(table, self.protocol)

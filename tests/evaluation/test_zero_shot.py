@@ -127,9 +127,20 @@ def test_constant_labels_are_skipped_by_name():
 def test_nothing_to_score_gives_nan_metrics_under_the_usual_names():
     measure = evaluation()
     run(measure)
-    rows = [row | {"labels": [-1] * 18} for row in measure.rows()]
+    rows = [row | {"labels": [1] * 18} for row in measure.rows()]
     metrics = measure.compute(rows).metrics()
     assert np.isnan(metrics["auroc_macro"]) and np.isnan(metrics["auroc_macro_large"])
+
+
+def test_a_batch_without_labels_is_scored_but_not_judged():
+    measure = evaluation()
+    measure.prepare(embed_text, torch.tensor([2.0]), CPU)
+    for embedding, batch in batches(num_samples=5):
+        measure.update(embedding, {key: batch[key] for key in batch if key != "labels"})
+    rows = measure.rows()
+    assert len(rows) == 5 and len(rows[0]["scores"]) == 18
+    with pytest.raises(ValueError, match="none of 5 samples has a known label"):
+        measure.compute(rows)
 
 
 def test_a_tie_is_negative():

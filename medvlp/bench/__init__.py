@@ -1,0 +1,1 @@
+"""Benchmarks: what the code costs in seconds, memory and floating-point operations."""

@@ -1,0 +1,41 @@
+"""`python -m medvlp.bench BENCHMARK [options]`; `--help` says more."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+BENCHMARKS = {
+    "trunk": "forward pass of full-size image towers against their bare matrix products",
+    "step": "overhead of the framework over a plain PyTorch loop on the same training step",
+    "phantom": "volumes per second of the phantom generator",
+    "prepare": "volumes per second of preparation, from raw files to the cache",
+    "loader": "volumes per second of the DataModule",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one benchmark; its imports wait until it is named."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    listing = "\n".join(f"  {name:<9} {text}" for name, text in BENCHMARKS.items())
+    usage = "medvlp.bench BENCHMARK [options]"
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: {usage}\n\n{listing}\n\nmedvlp.bench BENCHMARK --help says more.")
+        return
+    name = arguments[0]
+    if name not in BENCHMARKS:
+        sys.exit(f"medvlp.bench: there is no benchmark {name!r}; choose one of\n{listing}")
+    parser = argparse.ArgumentParser(
+        prog=f"medvlp.bench {name}",
+        description=BENCHMARKS[name],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--json", type=Path, help="write figures and machine facts to this file")
+    module = importlib.import_module(f"medvlp.bench.{name}")
+    module.add_arguments(parser)
+    module.run(parser.parse_args(arguments[1:]))
+
+
+if __name__ == "__main__":
+    main()
