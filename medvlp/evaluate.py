@@ -43,7 +43,11 @@ def evaluation_tree(
         return config.compose([f"experiment={experiment}", *overrides])
     if checkpoint is None:
         raise config.ConfigError("give --ckpt_path=FILE, --experiment=NAME, or both")
-    return config.override_tree(_carried_tree(checkpoint), overrides)
+    carried = _carried_tree(checkpoint)
+    tree = config.override_tree(carried, overrides)
+    if not any(override.startswith(("data/recipe", "data.recipe")) for override in overrides):
+        tree.data.recipe = carried["data"]["recipe"]  # other data, the same preprocessing
+    return tree
 
 
 def lightning_config(tree: dict[str, Any]) -> dict[str, Any]:
@@ -77,6 +81,8 @@ def run(arguments: Sequence[str]) -> None:
         options = ["--config", str(file), subcommand, *rest]
         if checkpoint is not None:
             options += [f"--ckpt_path={checkpoint}", "--weights_only=true"]
+        if subcommand != "predict":
+            options.append("--verbose=false")  # the results have a table of their own
         LightningCLI(
             pl.LightningModule,
             pl.LightningDataModule,

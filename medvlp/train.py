@@ -52,7 +52,13 @@ def train(cfg: DictConfig) -> float | None:
         logger=loggers,
         _convert_="all",
     )
-    trainer.fit(system, datamodule, ckpt_path=tree["ckpt_path"], weights_only=True)
+    try:
+        trainer.fit(system, datamodule, ckpt_path=tree["ckpt_path"], weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C, after the checkpoint was written
+        sys.exit(
+            f"medvlp: stopped at step {trainer.global_step}; go on with "
+            f"ckpt_path={tree['paths']['run']}/checkpoints/interrupted.ckpt"
+        )
     checkpoint = _final_checkpoint(trainer)
     value = _metric(trainer, system, datamodule, tree["metric"])
     if tree["test"]:
