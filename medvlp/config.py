@@ -4,13 +4,13 @@ A run is one resolved tree. `train` hands it to Hydra's `instantiate`; `evaluate
 tree for LightningCLI. This module is free of torch, so that `--help` and composition stay fast.
 """
 
-import difflib
 import hashlib
 import importlib
 import inspect
 import json
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Sweep
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+
+from medvlp.override_advice import all_keys, explain, first_value, nearest
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 
@@ -75,11 +76,13 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> DictCo
         try:
             return hydra_compose(config_name, overrides=list(overrides))
         except HydraException as error:
-            raise ConfigError(_explain(error, overrides, config_name)) from None
+            raise ConfigError(
+                explain(error, overrides, conf=config_dir(), config_name=config_name)
+            ) from None
 
 
 def check_command_line(arguments: Sequence[str], config_name: str) -> None:
-    """Stop with a readable message, before any work, if the overrides do not compose.
+    """Stop with one line, before any work, if overrides do not compose or output cannot be written.
 
     Sweeps are checked with their first value. Help and a user's own configuration folder are
     left to Hydra.
@@ -91,9 +94,26 @@ def check_command_line(arguments: Sequence[str], config_name: str) -> None:
         return
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     try:
-        compose([_first_value(override) for override in overrides], config_name)
+        cfg = compose([first_value(override) for override in overrides], config_name)
+        require_writable(Path(cfg.paths.outputs))
     except ConfigError as error:
         sys.exit(f"medvlp: {error}")
+
+
+def require_writable(folder: Path) -> None:
+    """Check that a folder can be written to, or made.
+
+    Raises:
+        ConfigError: Naming what stands in the way.
+    """
+    there = next(
+        parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists()
+    )
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"cannot write to {there}; choose another folder with paths.outputs=FOLDER "
+            "or the variable MEDVLP_OUTPUTS"
+        )
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:
@@ -128,7 +148,7 @@ def override_tree(tree: Mapping[str, Any], overrides: Sequence[str]) -> DictConf
     """
     register_resolvers()
     cfg = OmegaConf.create(dict(tree))
-    known = _all_keys(cfg)
+    known = all_keys(cfg)
     for text in overrides:
         override = OverridesParser.create().parse_override(text)
         key, value = override.key_or_group, override.value()
@@ -138,7 +158,7 @@ def override_tree(tree: Mapping[str, Any], overrides: Sequence[str]) -> DictConf
                 OmegaConf.select(compose([text]), key.replace("/", ".")),
             )
         if key not in known and not override.is_add():
-            raise ConfigError(f"there is no key {key!r} in this tree" + _nearest(key, known))
+            raise ConfigError(f"there is no key {key!r} in this tree" + nearest(key, known))
         OmegaConf.update(cfg, key, value, merge=False, force_add=override.is_add())
     return cfg
 
@@ -166,7 +186,7 @@ def check_keys(tree: Any, path: str = "") -> None:
             if parameters is not None and key not in parameters:
                 raise ConfigError(
                     f"{path}.{key} is not a parameter of {tree['_target_']}"
-                    + _nearest(key, parameters)
+                    + nearest(key, parameters)
                 )
     for key, value in tree.items():
         check_keys(value, f"{path}.{key}" if path else str(key))
@@ -209,82 +229,3 @@ def _parameters(target: Any) -> list[str] | None:
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return None
     return [parameter.name for parameter in parameters]
-
-
-def _first_value(override: str) -> str:
-    """Turn a sweep `key=a,b` into `key=a`, and leave everything else as it is."""
-    try:
-        parsed = OverridesParser.create().parse_override(override)
-    except HydraException:
-        return override
-    if not parsed.is_sweep_override():
-        return override
-    value = parsed.value()
-    if isinstance(value, Sweep):
-        first = next(iter(parsed.sweep_string_iterator()))
-        return f"{override.split('=', 1)[0]}={first}"
-    return override
-
-
-def _explain(error: HydraException, overrides: Iterable[str], config_name: str) -> str:
-    """Say what was wrong with the overrides, and which valid name is nearest."""
-    message = str(error).split("\nSet the environment variable")[0].strip()
-    parser = OverridesParser.create()
-    for text in overrides:
-        try:
-            override = parser.parse_override(text)
-        except HydraException:
-            return f"{text!r} is not an override; write key=value"
-        hint = _hint(override, config_name)
-        if hint:
-            return hint
-    return message
-
-
-def _hint(override: Override, config_name: str) -> str | None:
-    """Find the nearest valid name for one override, or None if the override is fine."""
-    key = override.key_or_group
-    group = config_dir() / key
-    if group.is_dir():
-        options = sorted(
-            str(file.relative_to(group).with_suffix("")) for file in group.rglob("*.yaml")
-        )
-        value = str(override.value())
-        if value in options or override.is_sweep_override():
-            return None
-        return f"{key}={value}: there is no conf/{key}/{value}.yaml" + _nearest(value, options)
-    if override.is_add():
-        return None
-    try:
-        keys = _all_keys(hydra_compose(config_name))
-    except (HydraException, MissingConfigException):
-        return None
-    if key in keys:
-        return None
-    groups = [
-        str(folder.relative_to(config_dir()))
-        for folder in config_dir().rglob("*")
-        if folder.is_dir()
-    ]
-    return f"there is no key {key!r} in the configuration" + _nearest(key, [*keys, *groups])
-
-
-def _all_keys(node: Any, path: str = "") -> list[str]:
-    """List the dotted keys of a tree, inner nodes included."""
-    keys = []
-    if isinstance(node, DictConfig):
-        for name in node:
-            inner = f"{path}.{name}" if path else str(name)
-            keys.append(inner)
-            if not OmegaConf.is_missing(node, name) and OmegaConf.is_dict(node._get_node(name)):
-                keys += _all_keys(node._get_node(name), inner)
-    return keys
-
-
-def _nearest(name: str, options: Sequence[str]) -> str:
-    """Phrase the nearest valid names as advice."""
-    near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
-    if near:
-        return f"; did you mean {' or '.join(near)}?"
-    listed = ", ".join(list(options)[:12])
-    return f"; valid names: {listed}{' ...' if len(options) > 12 else ''}"

@@ -1,10 +1,10 @@
 """`python -m medvlp.bench BENCHMARK [options]`; `--help` says more."""
 
-import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+
+from medvlp.bench.options import build_parser
 
 BENCHMARKS = {
     "trunk": "forward pass of full-size image towers against their bare matrix products",
@@ -19,22 +19,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one benchmark; its imports wait until it is named."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     listing = "\n".join(f"  {name:<9} {text}" for name, text in BENCHMARKS.items())
-    usage = "medvlp.bench BENCHMARK [options]"
+    usage = "medvlp bench BENCHMARK [options]"
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: {usage}\n\n{listing}\n\nmedvlp.bench BENCHMARK --help says more.")
+        print(f"usage: {usage}\n\n{listing}\n\nmedvlp bench BENCHMARK --help says more.")
         return
     name = arguments[0]
     if name not in BENCHMARKS:
-        sys.exit(f"medvlp.bench: there is no benchmark {name!r}; choose one of\n{listing}")
-    parser = argparse.ArgumentParser(
-        prog=f"medvlp.bench {name}",
-        description=BENCHMARKS[name],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--json", type=Path, help="write figures and machine facts to this file")
+        sys.exit(f"medvlp bench: there is no benchmark {name!r}; choose one of\n{listing}")
+    options = build_parser(name, BENCHMARKS[name]).parse_args(arguments[1:])
     module = importlib.import_module(f"medvlp.bench.{name}")
-    module.add_arguments(parser)
-    module.run(parser.parse_args(arguments[1:]))
+    from medvlp.config import ConfigError
+
+    try:
+        module.run(options)
+    except (ConfigError, FileNotFoundError) as error:
+        sys.exit(f"medvlp bench {name}: {error}")
 
 
 if __name__ == "__main__":

@@ -9,17 +9,9 @@ import torch
 from hydra.utils import instantiate
 
 from medvlp.bench.record import publish
-from medvlp.bench.scene import add_arguments as add_scene_arguments
 from medvlp.bench.scene import scene
 
 TWIN = ["data.source.num_train=512", "data.source.num_valid=32"]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of this benchmark."""
-    add_scene_arguments(parser)
-    parser.add_argument("--workers", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--batches", type=int, default=24, help="counted, over several epochs")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -13,12 +13,6 @@ FIELD_OF_VIEW_MM = 360.0
 KERNEL = Kernel(noise_hu=20.0, blur=0.8)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of this benchmark."""
-    parser.add_argument("--sizes", nargs="+", type=int, default=[48, 64, 96], metavar="VOXELS")
-    parser.add_argument("--studies", type=int, default=40)
-
-
 def run(options: argparse.Namespace) -> None:
     """Paint studies at every size, one after the other in this process."""
     torch.set_num_threads(1)

@@ -9,18 +9,11 @@ from typing import Any
 from hydra.utils import instantiate
 
 from medvlp.bench.record import publish
-from medvlp.bench.scene import add_arguments as add_scene_arguments
 from medvlp.bench.scene import scene
 from medvlp.data.engine import LocalEngine
 from medvlp.data.preparation import prepare_dataset
 
 TWIN = ["data.source.num_train=64", "data.source.num_valid=16"]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of this benchmark."""
-    add_scene_arguments(parser)
-    parser.add_argument("--workers", nargs="+", type=int, default=[1, 2])
 
 
 def run(options: argparse.Namespace) -> None:

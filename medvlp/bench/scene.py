@@ -1,6 +1,5 @@
 """The experiment that data and step benchmarks run on, in a folder of its own."""
 
-import argparse
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,20 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from medvlp import config
-
-EXPERIMENT = "phantom/hlip_ctrate"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that name the experiment."""
-    parser.add_argument("--experiment", default=EXPERIMENT)
-    parser.add_argument(
-        "--overrides",
-        nargs="*",
-        default=[],
-        metavar="KEY=VALUE",
-        help="as on the command line of train; paths.data=FOLDER measures on your own data",
-    )
 
 
 @contextmanager

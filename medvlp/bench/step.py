@@ -20,7 +20,6 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from medvlp.bench.record import publish
-from medvlp.bench.scene import add_arguments as add_scene_arguments
 from medvlp.bench.scene import scene
 from medvlp.bench.timing import synchronise
 from medvlp.models.two_tower import TwoTower
@@ -28,15 +27,6 @@ from medvlp.optim.groups import decay_groups
 from medvlp.types import VolumeBatch
 
 TWIN = ["data.source.num_train=256", "data.source.num_valid=32", "trainer.precision=32-true"]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of this benchmark."""
-    add_scene_arguments(parser)
-    parser.add_argument("--steps", type=int, default=60, help="measured, after a tenth as warm-up")
-    parser.add_argument("--batches", type=int, default=4, help="different batches, held in memory")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ import argparse
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,28 +21,14 @@ from medvlp.bench.timing import interleaved
 from medvlp.config import config_dir, register_resolvers
 from medvlp.types import Size3D
 
-MODELS = (
-    "hlip_vit_base_singlescan_h2_token2744",
-    "hlip_vit_base_multiscan_h2_token588",
-    "hlip_vit_base_multiscan_h2_token1176",
-    "hlip_vit_base_multiscan_h3_token1176",
-)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of this benchmark."""
-    parser.add_argument("--models", nargs="+", default=list(MODELS), metavar="NAME")
-    parser.add_argument("--scans", nargs="+", type=int, default=[1, 4])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-
 
 def run(options: argparse.Namespace) -> None:
     """Measure every model with every number of scans, and publish the table."""
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     rows = []
+    for name in options.models:
+        model_path(name)  # a misspelt name stops here, not in a child process
     for name in options.models:
         for num_scans in options.scans:
             memory = peak_memory(name, num_scans, device, options.threads)
@@ -106,21 +93,26 @@ def count_flops(work: Callable[[], object]) -> int:
 
 
 def build_tower(name: str) -> nn.Module:
-    """Build the image tower of a model in `conf/model`, in evaluation mode.
+    """Build the image tower of a model in `conf/model`, in evaluation mode."""
+    from hydra.utils import instantiate
+
+    register_resolvers()
+    vision = OmegaConf.select(OmegaConf.load(model_path(name)), "model.vision")
+    return instantiate(vision, _convert_="all").eval().requires_grad_(False)
+
+
+def model_path(name: str) -> Path:
+    """Find the YAML file of a model.
 
     Raises:
         FileNotFoundError: If there is no such model.
     """
-    from hydra.utils import instantiate
-
     folder = config_dir() / "model"
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
         raise FileNotFoundError(f"no model {name!r} in conf/model; there are {known}")
-    register_resolvers()
-    vision = OmegaConf.select(OmegaConf.load(path), "model.vision")
-    return instantiate(vision, _convert_="all").eval().requires_grad_(False)
+    return path
 
 
 def forward_of(tower: nn.Module, num_scans: int, device: torch.device) -> Callable[[], Tensor]:
