@@ -12,8 +12,8 @@ from medvlp.bench.timing import interleaved
 
 def test_help_lists_all_benchmarks_and_imports_no_torch():
     code = (
-        "import sys; from medvlp.bench.__main__ import main; main(['--help']); "
-        "assert 'torch' not in sys.modules"
+        "import sys; from medvlp.bench.__main__ import build_parser, main; main(['--help']); "
+        "build_parser('trunk', '').format_help(); assert 'torch' not in sys.modules"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
@@ -31,6 +31,13 @@ def test_every_benchmark_has_help(name, capsys):
 def test_an_unknown_benchmark_is_an_error():
     with pytest.raises(SystemExit, match="no benchmark 'trunks'"):
         main(["trunks"])
+
+
+def test_a_misspelt_model_or_override_is_one_line():
+    with pytest.raises(SystemExit, match="no model 'tiny' in conf/model"):
+        main(["trunk", "--models", "tiny", "--scans", "1"])
+    with pytest.raises(SystemExit, match="did you mean data.batch_size"):
+        main(["loader", "--overrides", "data.batchsize=2"])
 
 
 def test_generator_benchmark_runs_and_writes_json(tmp_path, capsys):

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from medvlp.bench.matrix_products import BareProducts, Product, record_products
-from medvlp.bench.trunk import MODELS, build_tower, count_flops, forward_of, native_size
+from medvlp.bench.options import TRUNKS
+from medvlp.bench.trunk import build_tower, count_flops, forward_of, native_size
 from medvlp.layers.patch_embed import PatchEmbed3D
 from medvlp.vision.hierarchical_vit import HierarchicalViT
 
@@ -47,7 +48,7 @@ def test_native_size_is_that_of_the_position_table(tower):
 
 def test_every_published_trunk_can_be_built():
     with torch.device("meta"):
-        sizes = {name: native_size(build_tower(name)) for name in MODELS}
+        sizes = {name: native_size(build_tower(name)) for name in TRUNKS}
     assert sizes["hlip_vit_base_singlescan_h2_token2744"] == (112, 336, 336)
     assert {size for name, size in sizes.items() if "multiscan" in name} == {(48, 224, 224)}
 

@@ -1,0 +1,77 @@
+"""The options of all benchmarks; free of heavy imports, so that `--help` answers at once."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+TRUNKS = (
+    "hlip_vit_base_singlescan_h2_token2744",
+    "hlip_vit_base_multiscan_h2_token588",
+    "hlip_vit_base_multiscan_h2_token1176",
+    "hlip_vit_base_multiscan_h3_token1176",
+)
+EXPERIMENT = "phantom/hlip_ctrate"
+
+
+def build_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """Describe the command line of one benchmark."""
+    parser = argparse.ArgumentParser(
+        prog=f"medvlp bench {name}",
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--json", type=Path, help="write figures and machine facts to this file")
+    _ADD[name](parser)
+    return parser
+
+
+def _trunk(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", nargs="+", default=list(TRUNKS), metavar="NAME")
+    parser.add_argument("--scans", nargs="+", type=int, default=[1, 4])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+
+
+def _step(parser: argparse.ArgumentParser) -> None:
+    _experiment(parser)
+    parser.add_argument("--steps", type=int, default=60, help="measured, after a tenth as warm-up")
+    parser.add_argument("--batches", type=int, default=4, help="different batches, held in memory")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+
+
+def _phantom(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sizes", nargs="+", type=int, default=[48, 64, 96], metavar="VOXELS")
+    parser.add_argument("--studies", type=int, default=40)
+
+
+def _prepare(parser: argparse.ArgumentParser) -> None:
+    _experiment(parser)
+    parser.add_argument("--workers", nargs="+", type=int, default=[1, 2])
+
+
+def _loader(parser: argparse.ArgumentParser) -> None:
+    _experiment(parser)
+    parser.add_argument("--workers", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--batches", type=int, default=24, help="counted, over several epochs")
+
+
+def _experiment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--experiment", default=EXPERIMENT)
+    parser.add_argument(
+        "--overrides",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="as on the command line of train; paths.data=FOLDER measures on your own data",
+    )
+
+
+_ADD: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "trunk": _trunk,
+    "step": _step,
+    "phantom": _phantom,
+    "prepare": _prepare,
+    "loader": _loader,
+}
