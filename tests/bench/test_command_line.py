@@ -36,7 +36,7 @@ def test_an_unknown_benchmark_is_an_error():
 def test_a_misspelt_model_or_override_is_one_line():
     with pytest.raises(SystemExit, match="no model 'tiny' in conf/model"):
         main(["trunk", "--models", "tiny", "--scans", "1"])
-    with pytest.raises(SystemExit, match="did you mean data.batch_size"):
+    with pytest.raises(SystemExit, match=r"did you mean data\.batch_size"):
         main(["loader", "--overrides", "data.batchsize=2"])
 
 
