@@ -42,7 +42,7 @@ class Tokens(NamedTuple):
 
 
 class VolumeBatch(TypedDict):
-    """A batch of 3D studies, packed rather than padded (DESIGN.md, section 3).
+    """A batch of 3D studies, packed rather than padded: studies may differ in their number of scans.
 
     Attributes:
         image: All scans of the batch in a row, ready for the network.

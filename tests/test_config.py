@@ -13,7 +13,7 @@ from medvlp import config
         ("experiment=phantom/hlip_ctrat", "phantom/hlip_ctrate"),
         ("optm.lr=1e-3", "optim.lr"),
         ("strategy=dpd", "ddp"),
-        ("optim.learning_rate=1e-3", "valid names: .*optim.lr"),
+        ("optim.learning_rate=1e-3", r"optim\.lr"),
     ],
 )
 def test_a_misspelt_override_fails_with_the_nearest_valid_name(override, advice):

@@ -34,7 +34,7 @@ class PredictionWriter(BasePredictionWriter):
         batch_indices: Sequence[Any],
     ) -> None:
         """Gather over ranks, drop what was scored twice, write and print."""
-        rows = gather_objects(_rows(pl_module, predictions))
+        rows = gather_objects(_rows(predictions))
         if not trainer.is_global_zero:
             return
         unique = list({row["sample_id"]: row for row in rows}.values())
@@ -59,13 +59,12 @@ class PredictionWriter(BasePredictionWriter):
         Console().print(table)
 
 
-def _rows(module: pl.LightningModule, predictions: Sequence[Any]) -> list[dict[str, Any]]:
+def _rows(predictions: Sequence[Any]) -> list[dict[str, Any]]:
     """Turn the outputs of `predict_step` into flat rows."""
     rows = []
     for output in predictions:
-        names = module.evaluations[output["evaluation"]].class_names  # pyright: ignore
-        for study, sample, scores in zip(
-            output["study_id"], output["sample_id"], output["probabilities"], strict=True
-        ):
-            rows.append({"study_id": study, "sample_id": sample, **dict(zip(names, scores, strict=True))})
+        ids = zip(output["study_id"], output["sample_id"], strict=True)
+        for (study, sample), scores in zip(ids, output["probabilities"], strict=True):
+            named = dict(zip(output["class_names"], scores, strict=True))
+            rows.append({"study_id": study, "sample_id": sample, **named})
     return rows

@@ -34,7 +34,7 @@ class Provenance(Callback):
     """Write the resolved tree, commit and recipe to the run folder and into every checkpoint.
 
     A checkpoint whose recipe differs from the data's is refused: the field loses more accuracy to
-    preprocessing mistakes than to models (DESIGN.md, section 4).
+    preprocessing mistakes than to models.
 
     Args:
         tree: The resolved configuration.

@@ -1,4 +1,4 @@
-"""The preprocessing contract (DESIGN.md, section 4): one object with a hash.
+"""The preprocessing contract: one object with a hash.
 
 `prepare` applies it, the cache stores what it made, a checkpoint carries its description, and
 whoever uses the weights demands the same: a difference is an error that prints both.

@@ -50,5 +50,10 @@ class Evaluation(ABC):
         """Turn gathered rows into figures; repeated `sample_id`s are dropped and counted."""
 
     @abstractmethod
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the scores of a row, in their order."""
+        ...
+
     def reset(self) -> None:
         """Forget all scored studies."""

@@ -90,7 +90,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that `results.json` holds (DESIGN.md, section 7).
+    """Everything that `results.json` holds.
 
     Attributes:
         protocol: Name of the protocol, e.g. "zero_shot/ct_rate/volume".

@@ -147,6 +147,11 @@ class ZeroShotClassification(Evaluation):
             }
         )
 
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the scores of a row, in their order."""
+        return self.prompts.class_names
+
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per sample: ids, scores, decisions, labels, metadata."""
         rows = []

@@ -1,4 +1,4 @@
-"""Multi-head self-attention with one front for all kernels (DESIGN.md, section 8).
+"""Multi-head self-attention with one front for all kernels.
 
 Sequences come dense, all of one length, or packed, one behind the other without padding. Every
 backend computes softmax(q k^T / sqrt(dh)) v over each sequence alone.

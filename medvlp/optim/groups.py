@@ -10,7 +10,7 @@ OptimizerCallable = Callable[[Iterable], Optimizer]
 """An optimizer that still needs its parameter groups, such as a partial of AdamW."""
 
 NO_DECAY = ("bn", "ln", "bias", "logit_scale")
-"""Name parts of parameters that are not decayed (specs/hlip.md, section 7)."""
+"""Name parts of parameters that are not decayed: the rule of HLIP's training script (v1)."""
 
 
 def decay_groups(module: nn.Module, no_decay: Sequence[str] = NO_DECAY) -> list[dict[str, Any]]:

@@ -138,14 +138,14 @@ class BaseSystem(pl.LightningModule):
         """Score a batch by the first evaluation.
 
         Returns:
-            evaluation: its name; sample_id, study_id: one per study; probabilities: for each
-            study one number per class, in the order of the evaluation.
+            sample_id, study_id: one per study; class_names: of the scores; probabilities: for
+            each study one number per class.
         """
-        name, evaluation = next(iter(self.evaluations.items()))
+        evaluation = next(iter(self.evaluations.values()))
         evaluation.reset()
         evaluation.update(self._embed(batch), batch)
         return {
-            "evaluation": name,
+            "class_names": evaluation.class_names,
             "sample_id": list(batch["sample_id"]),
             "study_id": list(batch["study_id"]),
             "probabilities": [row["scores"] for row in evaluation.rows()],

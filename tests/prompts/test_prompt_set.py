@@ -97,6 +97,7 @@ def test_errors_name_what_is_wrong_and_what_is_near(load, message):
 
 def test_tiers_are_those_of_the_phantoms():
     from medvlp.phantom import findings
+
     groups = PromptSet.load("phantom_ct_rate").macro_groups()
     assert tuple(groups["large"]) == findings.LARGE_FINDINGS
     assert tuple(groups["all"]) == findings.LABELS

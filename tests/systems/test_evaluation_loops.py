@@ -47,7 +47,7 @@ def test_prediction_gives_each_study_its_own_probabilities():
     predictions = make_trainer().predict(system, loader(BATCHES))
     assert predictions is not None
     assert [p["sample_id"] for p in predictions] == [batch["sample_id"] for batch in BATCHES]
-    assert all(len(p["probabilities"]) == 8 and p["evaluation"] == "mean" for p in predictions)
+    assert all(len(p["probabilities"]) == 8 and p["class_names"] == ["mean"] for p in predictions)
     system.evaluations["mean"].reset()
     (figures,) = make_trainer().test(system, loader(BATCHES), verbose=False)
     flat = [row[0] for p in predictions for row in p["probabilities"]]

@@ -136,6 +136,10 @@ class MeanScore(Evaluation):
         figures = {"mean": sum(unique.values()) / len(unique), "num_samples": float(len(unique))}
         return SimpleNamespace(metrics=lambda: figures)
 
+    @property
+    def class_names(self) -> list[str]:
+        return ["mean"]
+
     def reset(self) -> None:
         self._rows = []
 
