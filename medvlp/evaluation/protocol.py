@@ -49,11 +49,11 @@ class Evaluation(ABC):
     def compute(self, rows: list[dict[str, Any]]) -> Results:
         """Turn gathered rows into figures; repeated `sample_id`s are dropped and counted."""
 
-    @abstractmethod
     @property
+    @abstractmethod
     def class_names(self) -> list[str]:
         """Names of the scores of a row, in their order."""
-        ...
 
+    @abstractmethod
     def reset(self) -> None:
         """Forget all scored studies."""
