@@ -1,0 +1,30 @@
+"""Notebooks run from top to bottom, on the real scans and a model trained for a few steps."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = Path(os.environ.get("MEDVLP_SHARED", ROOT.parent / "shared")).resolve()
+SHORT = (
+    "data.source.num_train=24 data.source.num_valid=8 data.source.shape=[32,32,32] "
+    "data.splits.val_fraction=0.3 data.batch_size=8 trainer.max_steps=2"
+)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.skipif(not (SHARED / "data").is_dir(), reason=f"there is no {SHARED / 'data'}")
+@pytest.mark.parametrize(
+    "notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem
+)
+def test_notebook_runs(notebook, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDVLP_SHARED", str(SHARED))
+    monkeypatch.setenv("MEDVLP_NOTEBOOK_WORK", str(tmp_path))
+    monkeypatch.setenv("MEDVLP_NOTEBOOK_TRAIN", SHORT)
+    content = nbformat.read(notebook, as_version=4)
+    NotebookClient(
+        content, timeout=500, resources={"metadata": {"path": str(notebook.parent)}}
+    ).execute()
