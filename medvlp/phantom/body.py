@@ -100,10 +100,7 @@ def _paint_ribs(canvas: Canvas, thorax: Thorax, inside: Volume) -> None:
     band = np.clip(0.5 + (7 - distance) / edge, 0, 1) * (0.35 + 0.65 * (forward < 0.88))
     # no ribs above the apex, where the cavity closes, and none in the belly
     band *= np.clip((thorax.apex_z - 2 - z) / 10, 0, 1) * np.clip((z + 130) / 30, 0, 1)
-    low, high = canvas.grid.box((-140.0, -999.0, -999.0), (thorax.apex_z, 999.0, 999.0))[0].indices(
-        10**6
-    )[:2]
-    part = slice(low, high)
+    part = canvas.grid.box((-140.0, -999.0, -999.0), (thorax.apex_z, 999.0, 999.0))[0]
     shell = np.abs(inside[part] + np.float32(8))
     shell *= np.float32(-1 / edge)
     shell += np.float32(0.5 + 4.5 / edge)

@@ -26,7 +26,9 @@ def ramp(depth: Float[np.ndarray, "..."], edge: float) -> Float[np.ndarray, "...
     """
     depth *= np.float32(1 / edge)
     depth += np.float32(0.5)
-    return np.clip(depth, 0, 1, out=depth)
+    # two plain minima cost less than np.clip's wrapper on the small boxes that most shapes have
+    np.maximum(depth, 0, out=depth)
+    return np.minimum(depth, 1, out=depth)
 
 
 def ellipsoid(
@@ -67,13 +69,21 @@ def tube(grid: Grid, start: Point, end: Point, radius: float, *, end_radius: flo
     direction = np.asarray(end) - np.asarray(start)
     length_square = float(direction @ direction) + 1e-6
     offsets = [axis - np.float32(s) for axis, s in zip(grid.cut(box), start, strict=True)]
-    steps = [o * np.float32(d / length_square) for o, d in zip(offsets, direction, strict=True)]
-    along = np.clip((steps[0] + steps[1]) + steps[2], 0, 1)
-    square = np.zeros_like(along)
-    for offset, component in zip(offsets, direction, strict=True):
-        square += (offset - along * np.float32(component)) ** 2
-    depth = np.float32(radius) + along * np.float32(end_radius - radius) - np.sqrt(square)
-    return Patch(box, ramp(depth, grid.edge_mm))
+    parts = [o * np.float32(d) for o, d in zip(offsets, direction, strict=True)]
+    along = (parts[0] + parts[1]) + parts[2]
+    share = along * np.float32(1 / length_square)
+    np.maximum(share, 0, out=share)
+    np.minimum(share, 1, out=share)
+    # |o - t d|^2 = |o|^2 + t (t |d|^2 - 2 o.d)
+    along *= np.float32(-2)
+    along += share * np.float32(length_square)
+    along *= share
+    along += (offsets[0] ** 2 + offsets[1] ** 2) + offsets[2] ** 2
+    distance = np.sqrt(np.maximum(along, 0, out=along), out=along)
+    share *= np.float32(end_radius - radius)
+    share += np.float32(radius)
+    share -= distance
+    return Patch(box, ramp(share, grid.edge_mm))
 
 
 def metaballs(
@@ -116,11 +126,13 @@ def filaments(
     amount = volumes_mm3[inside] / float(np.prod(grid.spacing_mm))
     steps = (shape[1] * shape[2], shape[2], 1)
     flat = (corner - first) @ np.asarray(steps)
-    total = np.zeros(int(np.prod(shape)))
+    indices, weights = [], []
     for i, j, k in np.ndindex(2, 2, 2):
-        weight = sides[i][0] * sides[j][1] * sides[k][2] * amount
-        index = flat + (i * steps[0] + j * steps[1] + k)
-        total += np.bincount(index, weight, minlength=total.size)
+        weights.append(sides[i][0] * sides[j][1] * sides[k][2] * amount)
+        indices.append(flat + (i * steps[0] + j * steps[1] + k))
+    total = np.bincount(
+        np.concatenate(indices), np.concatenate(weights), minlength=int(np.prod(shape))
+    )
     alpha = total.reshape(shape).astype(np.float32)
     box = tuple(slice(*ends) for ends in zip(first.tolist(), last.tolist(), strict=True))
     return Patch((box[0], box[1], box[2]), np.minimum(alpha, 1, out=alpha))

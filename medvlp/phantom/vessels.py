@@ -77,10 +77,10 @@ def fill_points(
         return points, np.full(len(points), area * step_mm)
     # a thick tube gets six lines around its middle instead of one
     angle = np.arange(6) * (np.pi / 3) + 0.3
-    ring = 0.5 * (branches.radius + inner_radius) * np.stack([np.cos(angle), np.sin(angle)], 1)
-    first = np.cross(vector[rows], [0.36, 0.48, 0.8])
+    ring = 0.5 * (branches.radius + inner_radius) * np.stack([np.cos(angle), np.sin(angle)])
+    first = np.cross(vector, [0.36, 0.48, 0.8])
     first /= np.linalg.norm(first, axis=1, keepdims=True) + 1e-9
-    second = np.cross(first, vector[rows] / length[rows, None])
-    offsets = ring[None, :, :1] * first[:, None, :] + ring[None, :, 1:] * second[:, None, :]
-    points = (points[:, None, :] + offsets).reshape(-1, 3)
+    second = np.cross(first, vector / length[:, None])
+    offsets = ring[0][:, None] * first[:, None, :] + ring[1][:, None] * second[:, None, :]
+    points = (points[:, None, :] + offsets[rows]).reshape(-1, 3)
     return points, np.full(len(points), area * step_mm / 6)
