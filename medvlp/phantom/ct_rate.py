@@ -138,7 +138,7 @@ def _write_sessions(
         written: list[WrittenSession] = []
         for result in results:
             written.append(result)
-            rate = progress.tasks[task].finished_speed or progress.tasks[task].speed or 0.0
+            rate = len(written) / max(progress.tasks[task].elapsed or 0.0, 1e-3)
             progress.update(task, advance=1, rate=f"{rate:.0f} studies/s")
     return written
 
