@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
+from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
@@ -31,6 +32,7 @@ def run(options: argparse.Namespace) -> None:
         model_path(name)  # a misspelt name stops here, not in a child process
     for name in options.models:
         for num_scans in options.scans:
+            Console(stderr=True).print(f"measuring {name}, {num_scans} scans", highlight=False)
             memory = peak_memory(name, num_scans, device, options.threads)
             rows.append(measure(name, num_scans, device, options.repeats) | memory)
     notes = [

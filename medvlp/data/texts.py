@@ -96,6 +96,7 @@ class SentenceSampler(TextSampler):
     Args:
         max_sentences: 1 to this many, all numbers equally likely.
         texts_per_study: Independent draws; a small text tower makes more of them nearly free.
+        section_weights: How likely each section is to be drawn from; 1 for one that is not named.
         abnormal_weight: How many times as likely as a normal sentence an abnormal one is.
         normal_pattern: A sentence in which this regular expression is found counts as normal.
         impression_template: For sentences of the impression; `{text}` is replaced.
@@ -107,6 +108,7 @@ class SentenceSampler(TextSampler):
         max_sentences: int = 2,
         *,
         texts_per_study: int = 1,
+        section_weights: Mapping[str, float] | None = None,
         abnormal_weight: float = 3.5,
         normal_pattern: str = NORMAL_PATTERN,
         impression_template: str = "The volume shows: {text}",
@@ -119,6 +121,7 @@ class SentenceSampler(TextSampler):
             )
         self.max_sentences = max_sentences
         self.texts_per_study = texts_per_study
+        self.section_weights = dict(section_weights or {})
         self.abnormal_weight = abnormal_weight
         self.normal = re.compile(normal_pattern, re.IGNORECASE)
         self.templates = {_IMPRESSION: impression_template, _FINDINGS: findings_template}
@@ -131,7 +134,10 @@ class SentenceSampler(TextSampler):
 
     def _draw(self, sections: Mapping[str, str], generator: np.random.Generator) -> TextUnit:
         names = sorted(sections)
-        name = names[int(generator.integers(len(names)))]
+        shares = np.array([self.section_weights.get(name, 1.0) for name in names])
+        if not shares.any():  # only sections that are not wanted where there are others
+            shares = np.ones(len(names))
+        name = names[int(generator.choice(len(names), p=shares / shares.sum()))]
         sentences = list(dict.fromkeys(split_sentences(sections[name]))) or [sections[name]]
         weights = np.array(
             [1.0 if self.normal.search(s) else self.abnormal_weight for s in sentences]

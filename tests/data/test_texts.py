@@ -106,3 +106,24 @@ def test_impossible_samplers() -> None:
         SentenceSampler(0)
     with pytest.raises(ValueError, match="expected a section"):
         ReportText("no section")
+
+
+def test_a_study_may_have_several_independent_texts():
+    sections = {"findings": "A is seen. B is seen. C is seen. D is seen."}
+    units = SentenceSampler(max_sentences=1, texts_per_study=40)(sections, chance(0))
+    assert len(units) == 40
+    assert len({unit.text for unit in units}) == 4
+
+
+def test_sections_are_drawn_by_their_weights():
+    sections = {"findings": "A is seen.", "impression": "B."}
+    sampler = SentenceSampler(
+        texts_per_study=2000, section_weights={"impression": 3.0, "findings": 1.0}
+    )
+    share = sum(unit.text.endswith("B.") for unit in sampler(sections, chance(0))) / 2000
+    assert abs(share - 0.75) < 0.03
+
+
+def test_a_section_of_weight_zero_stands_in_where_it_is_the_only_one():
+    sampler = SentenceSampler(section_weights={"findings": 0.0})
+    assert sampler({"findings": "A is seen."}, chance(0))[0].text.endswith("A is seen.")
