@@ -5,8 +5,10 @@ A checkpoint of ours carries its experiment; `--experiment=NAME` composes anothe
 runs the same tree (`--print_config` shows it in LightningCLI's terms).
 """
 
+import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,7 @@ def run(arguments: Sequence[str]) -> None:
     tree = config.resolve(source)
     config.check_keys(tree)
 
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's, not the user's
     import lightning.pytorch as pl
     from lightning.pytorch.cli import LightningCLI
 
@@ -83,6 +86,8 @@ def run(arguments: Sequence[str]) -> None:
             options += [f"--ckpt_path={checkpoint}", "--weights_only=true"]
         if subcommand != "predict":
             options.append("--verbose=false")  # the results have a table of their own
+        # a launcher of more processes repeats the command line, which therefore stays as it is
+        warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
         LightningCLI(
             pl.LightningModule,
             pl.LightningDataModule,

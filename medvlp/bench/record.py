@@ -17,14 +17,14 @@ from rich.table import Table
 from medvlp import __version__
 
 Row = Mapping[str, Any]
-MIN_WIDTH = 120  # a table cut to a narrow terminal loses its figures
+MIN_WIDTH = 132  # a table cut to a narrow terminal loses its figures
 
 
 def publish(title: str, rows: Sequence[Row], notes: Sequence[str], json_path: Path | None) -> None:
     """Print the rows as a table with notes; write them with the machine's facts if asked to."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for k, column in enumerate(rows[0]):
-        table.add_column(column, justify="right" if k else "left")
+        table.add_column(column, justify="right" if k else "left", no_wrap=not k)
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     console = Console()

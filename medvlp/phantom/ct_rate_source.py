@@ -1,5 +1,6 @@
 """The phantom twin of CT-RATE as a data set: it writes itself where it is missing."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from medvlp.data.ct_rate import CTRate
@@ -30,7 +31,7 @@ class PhantomCTRate(CTRate):
         num_train: int = 1600,
         num_valid: int = 300,
         seed: int = 0,
-        shape: Size3D = (64, 64, 64),
+        shape: Sequence[int] = (64, 64, 64),
         prevalence: float = 0.3,
         num_workers: int = 2,
         hard_cases: bool = False,

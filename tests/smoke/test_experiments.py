@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import yaml
 from hydra.utils import instantiate
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
@@ -34,9 +35,9 @@ def test_it_instantiates_at_full_size_on_the_meta_device(experiment, tmp_path):
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_lightning_cli_builds_the_same_classes(experiment, tmp_path):
-    import yaml
-
+def test_lightning_cli_builds_the_same_classes(experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["test"])
+    monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's own
     tree = _tree(experiment, tmp_path)
     tree["trainer"] |= {"accelerator": "cpu", "devices": 1, "precision": "32-true"}
     file = tmp_path / "tree.yaml"
