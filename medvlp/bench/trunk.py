@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
         f"fp32 forward without gradients, one study, median of {options.repeats} after a warm-up; "
         "CPU s: all threads of the process",
         "of bare: FLOP rate of the tower relative to its linear and attention products run as "
-        "plain mm and bmm, in turn with it",
+        "plain mm and bmm (scores in pieces that stay in the cache), in turn with it",
         f"bf16 gain: fp32 seconds / bf16-autocast seconds ({_bf16_note(device)}); bare bf16 gain: "
         "the same ratio of the products alone, which bounds it",
         "peak and weights in MiB; the peak is of a fresh process (of the device on a GPU)",

@@ -37,9 +37,12 @@ def test_the_products_of_a_tower_are_all_its_flops(tower):
     assert {product.kind for product in products} == {"linear", "attention"}
 
 
-def test_bare_products_run_in_pieces_where_memory_is_short(tower):
+def test_bare_products_do_all_the_work_in_pieces(tower):
     products = record_products(forward_of(tower, 1, CPU))
-    BareProducts(products, CPU, max_bytes=4096)()
+    products += [Product("attention", heads, 70, 5, 70) for heads in (1, 3)]
+    for piece_bytes in (64, 20_000, None):
+        bare = BareProducts(products, CPU, piece_bytes=piece_bytes)
+        assert sum(p.flops for p in record_products(bare)) == sum(p.flops for p in products)
 
 
 def test_native_size_is_that_of_the_position_table(tower):
