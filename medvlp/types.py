@@ -42,7 +42,7 @@ class Tokens(NamedTuple):
 
 
 class VolumeBatch(TypedDict):
-    """A batch of 3D studies, packed rather than padded: studies may differ in their number of scans.
+    """A batch of 3D studies, packed rather than padded: they may differ in their number of scans.
 
     Attributes:
         image: All scans of the batch in a row, ready for the network.
@@ -56,6 +56,7 @@ class VolumeBatch(TypedDict):
         tokens: Text units of all studies in a row.
         text_study: The row (0..b-1) of the study each text belongs to.
         text_kind: A `TextKind` per text.
+        num_truncated: How many of the texts were longer than the tokenizer's context.
         text_statements: 63-bit hashes of the sentences of each text; -1 fills.
         study_statements: 63-bit hashes of all sentences of each study's report; -1 fills.
         labels: 1 present, 0 absent, -1 unknown, in the order of the data set's label names.
@@ -70,6 +71,7 @@ class VolumeBatch(TypedDict):
     tokens: NotRequired[Tokens]
     text_study: NotRequired[Int[Tensor, " t"]]
     text_kind: NotRequired[Int[Tensor, " t"]]
+    num_truncated: NotRequired[int]
     text_statements: NotRequired[Int[Tensor, "t u"]]
     study_statements: NotRequired[Int[Tensor, "b m"]]
     labels: NotRequired[Int[Tensor, "b k"]]
