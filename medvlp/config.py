@@ -8,8 +8,8 @@ import hashlib
 import importlib
 import inspect
 import json
-import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,11 +109,14 @@ def require_writable(folder: Path) -> None:
     there = next(
         parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists()
     )
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    try:
+        with tempfile.TemporaryFile(dir=there):  # tried, because permissions do not tell all
+            pass
+    except OSError as error:
         raise ConfigError(
-            f"cannot write to {there}; choose another folder with paths.outputs=FOLDER "
-            "or the variable MEDVLP_OUTPUTS"
-        )
+            f"cannot write to {there} ({error.strerror}); choose another folder with "
+            "paths.outputs=FOLDER or the variable MEDVLP_OUTPUTS"
+        ) from error
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:

@@ -11,12 +11,14 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import yaml
 from omegaconf import DictConfig
 
 from medvlp import config
+from medvlp.user_errors import one_line_errors
 
 _SUBCOMMANDS = ("validate", "test", "predict")
 
@@ -71,6 +73,7 @@ def run(arguments: Sequence[str]) -> None:
     source = evaluation_tree(experiment, checkpoint, _with_run_folder(overrides, subcommand))
     tree = config.resolve(source)
     config.check_keys(tree)
+    config.require_writable(Path(tree["paths"]["run"]))
 
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's, not the user's
     import lightning.pytorch as pl
@@ -135,7 +138,11 @@ def _carried_tree(checkpoint: str) -> dict[str, Any]:
 
     from medvlp.callbacks.provenance import CHECKPOINT_KEY
 
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, UnpicklingError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "it is empty"
+        raise config.ConfigError(f"{checkpoint} is no checkpoint of ours ({reason})") from error
     if CHECKPOINT_KEY not in content:
         raise config.ConfigError(
             f"{checkpoint} does not carry an experiment (it was not written by medvlp.train); "
@@ -150,10 +157,8 @@ def main() -> None:
     if not arguments or "--help" in arguments[:1] or "-h" in arguments[:1]:
         print(_USAGE)  # noqa: T201
         return
-    try:
+    with one_line_errors():
         run(arguments)
-    except (config.ConfigError, FileNotFoundError) as error:
-        sys.exit(f"medvlp: {error}")
 
 
 if __name__ == "__main__":

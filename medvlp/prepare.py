@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from medvlp import config
+from medvlp.user_errors import one_line_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,6 +65,7 @@ def _describe(
 ) -> None:
     from rich.table import Table
 
+    from medvlp.data.preparation import quarantine_file
     from medvlp.data.quality import write_montage
     from medvlp.data.summary import label_prevalence, summarise
 
@@ -87,23 +88,17 @@ def _describe(
         write_montage(manifest, picture, num_scans=int(tree["montage_scans"]))
         console.print(f"a picture to look at: {picture}", soft_wrap=True)
     console.print(
-        f"what was left out, and why: {manifest.folder / 'quarantine.csv'}", soft_wrap=True
+        f"left out or changed: {sum(manifest.skips.values()):,}, named in "
+        f"{quarantine_file(manifest.folder)}",
+        soft_wrap=True,
     )
     console.print(f"everything lies in {manifest.folder}", soft_wrap=True)
 
 
 @hydra.main(version_base="1.3", config_path=str(config.config_dir()), config_name="prepare")
 def _job(cfg: DictConfig) -> None:
-    try:
+    with one_line_errors():
         prepare(cfg)
-    except (config.ConfigError, HydraException, OSError, ValueError) as error:
-        sys.exit(f"medvlp: {error}")
-    except RuntimeError as error:
-        from medvlp.data.engine import PreparationError
-
-        if not isinstance(error, PreparationError):
-            raise
-        sys.exit(f"medvlp: {error}")
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from medvlp import config
+from medvlp.user_errors import one_line_errors
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -127,10 +128,9 @@ def _job(cfg: DictConfig) -> float | None:
     if "LOCAL_RANK" not in os.environ:
         OmegaConf.save(cfg, run / "config.yaml")
     _relaunchable(run)
-    try:
+    with one_line_errors():
         return train(cfg)
-    except config.ConfigError as error:
-        sys.exit(f"medvlp: {error}")
+    return None  # never reached: the context ends the process, or raises
 
 
 def main() -> None:

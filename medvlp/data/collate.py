@@ -1,5 +1,6 @@
 """From samples to a batch: scans packed in a row, texts tokenised, ids filled up with -1."""
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -42,11 +43,20 @@ class Collate:
         owners = [row for row, sample in enumerate(samples) for _ in sample.texts]
         if self.tokenizer is not None and owners:
             units = [unit for sample in samples for unit in sample.texts]
-            batch["tokens"] = self.tokenizer([unit.text for unit in units])
+            batch["tokens"], batch["num_truncated"] = self._tokenise([unit.text for unit in units])
             batch["text_study"] = torch.tensor(owners)
             batch["text_kind"] = torch.tensor([int(unit.kind) for unit in units])
             batch["text_statements"] = _filled([unit.statements for unit in units])
         return batch
+
+    def _tokenise(self, texts: list[str]) -> tuple[Tokens, int]:
+        """Return tokens and how many texts were cut; the DataModule warns, for all workers."""
+        assert self.tokenizer is not None
+        before = getattr(self.tokenizer, "num_truncated", 0)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"\d+ of \d+ texts are longer")
+            tokens = self.tokenizer(texts)
+        return tokens, getattr(self.tokenizer, "num_truncated", 0) - before
 
 
 def _filled(rows: Sequence[Sequence[int]]) -> Int[Tensor, "r u"]:

@@ -88,7 +88,7 @@ def prepare_dataset(
             on_scan(outcome, len(jobs))
     rows = [row for study in studies if (row := _row(study, outcomes))["scans"]]
     skips = _account(source, studies, outcomes, rows)
-    _write_quarantine(folder / "quarantine.csv", skips)
+    _write_quarantine(quarantine_file(folder), skips)
     _check_share(outcomes, max_quarantine_share, folder)
     return write_manifest(folder, rows, _dataset(source, recipe, skips))
 
@@ -127,6 +127,11 @@ def prepare_scan(job: _Job) -> Outcome:
     }
     cache.write(record.scan_id, stored, facts)
     return Outcome(record.scan_id, record.path, facts)
+
+
+def quarantine_file(folder: Path) -> Path:
+    """Say which file of a prepared data set names what was left out, and why."""
+    return folder / "quarantine.csv"
 
 
 def summarise_skips(skips: Iterable[Skip]) -> dict[str, int]:
@@ -212,6 +217,6 @@ def _check_share(outcomes: dict[str, Outcome], allowed: float, folder: Path) -> 
     if refused > allowed * len(outcomes):
         raise PreparationError(
             f"{refused} of {len(outcomes)} scans were refused, more than the share of {allowed:g} "
-            f"that is allowed; {folder / 'quarantine.csv'} says why. Mend them, or allow more with "
+            f"that is allowed; {quarantine_file(folder)} says why. Mend them, or allow more with "
             "max_quarantine_share=..."
         )

@@ -67,8 +67,8 @@ def _check_columns(path: Path, columns: list[str], required: Sequence[str]) -> N
     for name in required:
         if name not in columns:
             raise ValueError(
-                f"{path} has no column {name!r}{nearest(name, columns)} "
-                f"Columns found: {', '.join(columns)}"
+                f"{path} has no column {name!r}{nearest(name, columns)}; "
+                f"columns found: {', '.join(columns)}"
             )
 
 

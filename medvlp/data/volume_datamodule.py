@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from medvlp.data.collate import Collate, Tokenizer
 from medvlp.data.engine import Engine, LocalEngine
 from medvlp.data.manifest import Manifest, dataset_folder, is_prepared
-from medvlp.data.preparation import prepare_dataset
+from medvlp.data.preparation import prepare_dataset, quarantine_file
 from medvlp.data.progress import ScanProgress
 from medvlp.data.recipe import Recipe, require_same_recipe
 from medvlp.data.records import StudySource
@@ -97,6 +97,7 @@ class VolumeDataModule(LightningDataModule):
         self.num_workers = 0 if in_memory else num_workers
         self.engine = engine or LocalEngine()
         self.datasets: dict[str, VolumeDataset] = {}
+        self._num_texts = self._num_truncated = 0
 
     @property
     def folder(self) -> Path:
@@ -116,12 +117,20 @@ class VolumeDataModule(LightningDataModule):
             _LOG.warning("%s was prepared from another %s", self.folder, self.source.name)
         _LOG.info("preparing %s into %s", self.source.name, self.folder)
         with ScanProgress(f"preparing {self.source.name}") as progress:
-            prepare_dataset(
+            manifest = prepare_dataset(
                 self.source,
                 self.recipe,
                 cache_dir=self.cache_dir,
                 engine=self.engine,
                 on_scan=progress,
+            )
+        if manifest.skips:
+            _LOG.warning(
+                "left out or changed in %s: %d, named in %s; most often: %s",
+                self.source.name,
+                sum(manifest.skips.values()),
+                quarantine_file(self.folder),
+                next(iter(manifest.skips)),
             )
 
     def setup(self, stage: str | None = None) -> None:
@@ -169,11 +178,38 @@ class VolumeDataModule(LightningDataModule):
         self, batch: VolumeBatch, device: torch.device, dataloader_idx: int
     ) -> VolumeBatch:
         """Move what the device computes with; `num_scans` stays."""
+        self._count_cut_texts(batch)
         moved = {
             name: value if name in _ON_HOST else _move(value, device)
             for name, value in batch.items()
         }
         return cast(VolumeBatch, moved)
+
+    def teardown(self, stage: str) -> None:
+        """Say how many texts were cut, over all loader workers."""
+        if self._num_truncated:
+            rank, world_size = self._rank()
+            _LOG.warning(
+                "%s%s: %d of %d texts were longer than the tokenizer's context and were cut; "
+                "raise tokenizer.context_length to keep more",
+                stage.lower(),  # Lightning's enumeration is a string of capricious format
+                f", rank {rank}" if world_size > 1 else "",
+                self._num_truncated,
+                self._num_texts,
+            )
+        self._num_texts = self._num_truncated = 0
+
+    def _count_cut_texts(self, batch: VolumeBatch) -> None:
+        cut, num_texts = batch.get("num_truncated", 0), len(batch.get("text_kind", ()))
+        if cut and not self._num_truncated:
+            _LOG.info(
+                "%d of %d texts of a batch are longer than the tokenizer's context and are cut; "
+                "the end of the run tells how many in all",
+                cut,
+                num_texts,
+            )
+        self._num_texts += num_texts
+        self._num_truncated += cut
 
     def _dataset(self, manifest: Manifest, split: str, rows: np.ndarray) -> VolumeDataset:
         training = split == "train"
