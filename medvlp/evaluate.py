@@ -5,10 +5,8 @@ A checkpoint of ours carries its experiment; `--experiment=NAME` composes anothe
 runs the same tree (`--print_config` shows it in LightningCLI's terms).
 """
 
-import os
 import sys
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,7 +15,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
-from medvlp import config
+from medvlp import config, lightning_noise
 from medvlp.user_errors import one_line_errors
 
 _SUBCOMMANDS = ("validate", "test", "predict")
@@ -75,12 +73,12 @@ def run(arguments: Sequence[str]) -> None:
     config.check_keys(tree)
     config.require_writable(Path(tree["paths"]["run"]))
 
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's, not the user's
     import lightning.pytorch as pl
     from lightning.pytorch.cli import LightningCLI
 
     from medvlp.callbacks.provenance import Provenance
 
+    lightning_noise.hush()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tree.yaml"
         file.write_text(yaml.safe_dump({subcommand: lightning_config(tree)}, sort_keys=False))
@@ -89,8 +87,6 @@ def run(arguments: Sequence[str]) -> None:
             options += [f"--ckpt_path={checkpoint}", "--weights_only=true"]
         if subcommand != "predict":
             options.append("--verbose=false")  # the results have a table of their own
-        # a launcher of more processes repeats the command line, which therefore stays as it is
-        warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
         LightningCLI(
             pl.LightningModule,
             pl.LightningDataModule,

@@ -7,13 +7,13 @@ trained on and evaluated. `-m` sweeps over comma-separated values.
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from medvlp import config
+from medvlp import config, lightning_noise
 from medvlp.user_errors import one_line_errors
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def train(cfg: DictConfig) -> float | None:
 
     from medvlp.callbacks.provenance import Provenance
 
+    lightning_noise.hush()
     pl.seed_everything(tree["seed"], workers=True, verbose=False)
     if tree["num_threads"]:
         torch.set_num_threads(tree["num_threads"])
@@ -53,6 +54,8 @@ def train(cfg: DictConfig) -> float | None:
         logger=loggers,
         _convert_="all",
     )
+    if trainer.is_global_zero:
+        print(_headline(trainer, system, tree))  # noqa: T201
     try:
         trainer.fit(system, datamodule, ckpt_path=tree["ckpt_path"], weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C, after the checkpoint was written
@@ -69,6 +72,16 @@ def train(cfg: DictConfig) -> float | None:
             f"{tree['metric']} = {value:.4f}; everything lies in {tree['paths']['run']}"
         )
     return value
+
+
+def _headline(trainer: "pl.Trainer", system: "pl.LightningModule", tree: dict[str, Any]) -> str:
+    """Say what is about to run, on what, and where."""
+    parameters = sum(weight.numel() for weight in system.parameters()) / 1e6
+    device = type(trainer.accelerator).__name__.removesuffix("Accelerator")
+    return (
+        f"{tree['name']}: {parameters:.1f} M parameters on {trainer.world_size} x {device}, "
+        f"{trainer.precision}, seed {tree['seed']}; run folder {tree['paths']['run']}"
+    )
 
 
 def _final_checkpoint(trainer: "pl.Trainer") -> str:
@@ -93,7 +106,7 @@ def _metric(
     if score is not None:
         return float(score)
     if name not in trainer.callback_metrics:
-        trainer.validate(system, datamodule, verbose=False)
+        trainer.validate(system, datamodule, weights_only=True, verbose=False)
     if name not in trainer.callback_metrics:
         known = ", ".join(sorted(trainer.callback_metrics))
         raise config.ConfigError(f"metric={name} was never logged; logged were: {known}")
@@ -116,7 +129,7 @@ def _relaunchable(run: Path) -> None:
         f'hydra.run.dir="{run}"',
         "hydra.output_subdir=null",
         "hydra/hydra_logging=none",
-        "hydra/job_logging=stdout",
+        "hydra/job_logging=medvlp",
     ]
 
 
