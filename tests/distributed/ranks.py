@@ -44,7 +44,7 @@ def _start(entry: Callable[..., Any], function: Callable[..., Any], world: int, 
             entry, args=(function, world, folder, *rest), nprocs=world, start_method="forkserver"
         )
         results = [Path(folder) / f"{rank}.pt" for rank in range(world)]
-        return [torch.load(path, weights_only=False) for path in results]
+        return [torch.load(path, weights_only=True) for path in results]
 
 
 def _with_group(
