@@ -4,10 +4,8 @@ A run is one resolved tree. `train` hands it to Hydra's `instantiate`; `evaluate
 tree for LightningCLI. This module is free of torch, so that `--help` and composition stay fast.
 """
 
-import hashlib
 import importlib
 import inspect
-import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -144,32 +142,29 @@ def plain(cfg: DictConfig, *, interpolate: bool = False) -> dict[str, Any]:
 def override_tree(tree: Mapping[str, Any], overrides: Sequence[str]) -> DictConfig:
     """Apply overrides to an unresolved tree that was composed earlier.
 
-    `key=value` changes a value; `group=option` replaces a whole node by an option of `conf/`.
+    `group=option` replaces a whole node by an option of `conf/`; then `key=value` changes values.
 
     Raises:
         ConfigError: If a key does not exist in the tree.
     """
     register_resolvers()
     cfg = OmegaConf.create(dict(tree))
-    known = all_keys(cfg)
+    groups = [text for text in overrides if (config_dir() / text.split("=")[0]).is_dir()]
+    for text in groups:
+        key = text.split("=")[0].replace("/", ".")
+        OmegaConf.update(cfg, key, OmegaConf.select(compose([text]), key), merge=False)
     for text in overrides:
-        override = OverridesParser.create().parse_override(text)
-        key, value = override.key_or_group, override.value()
-        if (config_dir() / key).is_dir() and isinstance(value, str):
-            key, value = (
-                key.replace("/", "."),
-                OmegaConf.select(compose([text]), key.replace("/", ".")),
-            )
+        if text in groups:
+            continue
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException as error:
+            raise ConfigError(f"{text!r} is not an override; write key=value") from error
+        key, known = override.key_or_group, all_keys(cfg)
         if key not in known and not override.is_add():
             raise ConfigError(f"there is no key {key!r} in this tree" + nearest(key, known))
-        OmegaConf.update(cfg, key, value, merge=False, force_add=override.is_add())
+        OmegaConf.update(cfg, key, override.value(), merge=False, force_add=override.is_add())
     return cfg
-
-
-def tree_hash(tree: Mapping[str, Any]) -> str:
-    """Hash a plain tree, independent of the order of its keys."""
-    canonical = json.dumps(tree, sort_keys=True, default=str, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def check_keys(tree: Any, path: str = "") -> None:
