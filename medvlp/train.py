@@ -91,6 +91,7 @@ def _final_checkpoint(trainer: "pl.Trainer") -> str:
     if best:
         return best
     last = str(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")
+    last = trainer.strategy.broadcast(last)  # under torchrun each rank names a folder by its clock
     trainer.save_checkpoint(last)
     return last
 
