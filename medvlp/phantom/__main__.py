@@ -1,9 +1,13 @@
-"""`python -m medvlp.phantom ct_rate DIR`: write a small twin of a data set."""
+"""`python -m medvlp.phantom DATASET DIR`: write a small twin of a data set."""
 
 import argparse
+import inspect
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from medvlp.phantom.registry import TWINS
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -12,20 +16,34 @@ def build_parser() -> argparse.ArgumentParser:
         prog="medvlp phantom",
         description="Write a phantom twin: a small data set with the layout, tables and file "
         "formats of a real one, painted volumes, true reports and masks of what was painted.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog="Unless told otherwise: "
+        + "; ".join(
+            f"{name} {twin.num_train} + {twin.num_test} studies of about "
+            f"{'x'.join(map(str, twin.shape))}"
+            for name, twin in TWINS.items()
+        ),
     )
-    parser.add_argument("dataset", choices=("ct_rate",), help="which data set to imitate")
-    parser.add_argument("folder", type=Path, help="where to write it")
-    parser.add_argument("--studies", type=int, default=1600, help="training studies")
-    parser.add_argument("--valid-studies", type=int, default=300, help="held-out studies")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything")
     parser.add_argument(
-        "--shape", type=int, nargs=3, default=(64, 64, 64), help="voxels along z y x"
+        "dataset", choices=tuple(TWINS), metavar="DATASET", help=f"one of {', '.join(TWINS)}"
     )
-    parser.add_argument("--prevalence", type=float, default=0.3, help="share with each finding")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="where to write it")
+    parser.add_argument("--studies", type=int, help="training studies")
     parser.add_argument(
-        "--hard-cases", action="store_true", help="add normal, odd, mirrored and corrupt studies"
+        "--test-studies", "--valid-studies", type=int, help="held-out studies", dest="test_studies"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
+    parser.add_argument("--shape", type=int, nargs=3, help="typical voxels along z y x")
+    parser.add_argument(
+        "--prevalence", type=float, help="share of the studies with each finding, where it applies"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="processes; 0 writes in this one (default: all cores)",
+    )
+    parser.add_argument(
+        "--hard-cases", action="store_true", help="add odd, mirrored, incomplete and corrupt ones"
     )
     return parser
 
@@ -34,25 +52,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and write the twin."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    # heavy imports wait until the command line is known to be right
-    from medvlp.phantom.ct_rate import write_ct_rate_twin
-
-    depth, height, width = options.shape
+    twin = TWINS[options.dataset]
     try:
-        root = write_ct_rate_twin(
-            options.folder,
-            num_train=options.studies,
-            num_valid=options.valid_studies,
-            seed=options.seed,
-            shape=(depth, height, width),
-            prevalence=options.prevalence,
-            num_workers=options.workers,
-            hard_cases=options.hard_cases,
-        )
-    except (ValueError, OSError) as error:
+        # heavy imports wait until the command line is known to be right
+        write = twin.load()
+        root = write(options.folder, **_arguments(options, inspect.signature(write)))
+    except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
-    print(f"CT-RATE twin: {root.resolve()}")
-    print(f"masks and attributes: {(root / 'ground_truth').resolve()}")
+    print(f"{twin.title} twin: {root.resolve()}")
+    print(f"what is true of it: {(root / 'ground_truth').resolve()}")
+
+
+def _arguments(options: argparse.Namespace, signature: inspect.Signature) -> dict[str, Any]:
+    twin = TWINS[options.dataset]
+    given: dict[str, Any] = {
+        "num_train": twin.num_train if options.studies is None else options.studies,
+        "num_test": twin.num_test if options.test_studies is None else options.test_studies,
+        "seed": options.seed,
+        "shape": tuple(options.shape or twin.shape),
+        "num_workers": options.workers,
+        "hard_cases": options.hard_cases,
+    }
+    if options.prevalence is not None:
+        if "prevalence" not in signature.parameters:
+            raise ValueError(f"the twin of {twin.title} takes no --prevalence")
+        given["prevalence"] = options.prevalence
+    return given
 
 
 if __name__ == "__main__":

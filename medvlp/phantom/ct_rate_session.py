@@ -13,11 +13,12 @@ from medvlp.phantom.ct_rate_plan import (
     TwinParameters,
     plan_reconstructions,
 )
-from medvlp.phantom.ct_rate_tables import Row, label_row, metadata_row, report_row
+from medvlp.phantom.ct_rate_tables import label_row, metadata_row, report_row
 from medvlp.phantom.finding import Finding, finding_id
 from medvlp.phantom.nifti_file import write_nifti
 from medvlp.phantom.reports import write_report
 from medvlp.phantom.study import PaintedVolume, PhantomStudy, paint_study
+from medvlp.phantom.tables import Row
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,12 @@
 """The tables of CT-RATE: metadata, reports and labels with the published columns."""
 
-import csv
-import io
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-
 import numpy as np
 
 from medvlp.phantom.ct_rate_plan import Reconstruction, Session
 from medvlp.phantom.finding import LABELS
-from medvlp.phantom.nifti_file import write_bytes
 from medvlp.phantom.reports import Report
 from medvlp.phantom.study import PhantomStudy
+from medvlp.phantom.tables import Row
 
 METADATA_COLUMNS: tuple[str, ...] = (
     "VolumeName",
@@ -68,8 +63,6 @@ REPORT_COLUMNS = (
 )
 LABEL_COLUMNS = ("VolumeName", *LABELS)
 
-Row = Mapping[str, str | int | float]
-
 
 def metadata_row(session: Session, study: PhantomStudy, volume: Reconstruction) -> Row:
     """Return what CT-RATE's metadata table says about a volume."""
@@ -125,13 +118,3 @@ def label_row(volume: Reconstruction, study: PhantomStudy) -> Row:
     """Return the 18 labels of a volume."""
     labels = {name: int(name in study.names) for name in LABELS}
     return {"VolumeName": f"{volume.name}.nii.gz", **labels}
-
-
-def write_table(path: Path, columns: Iterable[str], rows: Iterable[Row]) -> None:
-    """Write a CSV file; a cell that a row does not name stays empty."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, text.getvalue().encode("utf-8"))

@@ -17,7 +17,7 @@ def test_the_verb_writes_a_twin_and_says_where(tmp_path, capsys):
 def test_a_wrong_size_is_an_error_with_advice(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["ct_rate", str(tmp_path), "--studies", "0"])
-    assert "at least one training session" in capsys.readouterr().err
+    assert "at least one training study" in capsys.readouterr().err
 
 
 def test_help_imports_nothing_heavy():

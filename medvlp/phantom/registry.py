@@ -1,0 +1,45 @@
+"""The twins that can be written, by name; nothing is imported before it is asked for."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Twin:
+    """Where a twin's writer is, and what it writes unless told otherwise.
+
+    Attributes:
+        title: Name of the real data set.
+        writer: "module:function" called as `function(root, *, num_train, num_test, seed, shape,
+            num_workers, hard_cases)`; it returns the root.
+        num_train: Training studies.
+        num_test: Held-out studies.
+        shape: Typical voxels along z, y, x.
+    """
+
+    title: str
+    writer: str
+    num_train: int = 24
+    num_test: int = 8
+    shape: tuple[int, int, int] = (48, 56, 56)
+
+    def load(self) -> Callable[..., Path]:
+        """Import the writer.
+
+        Raises:
+            ImportError: If its module, or a library it needs, is not there.
+        """
+        module, _, function = self.writer.partition(":")
+        return getattr(importlib.import_module(module), function)
+
+
+TWINS: dict[str, Twin] = {
+    "ct_rate": Twin("CT-RATE", "medvlp.phantom.ct_rate:write_twin", 1600, 300, shape=(64, 64, 64)),
+    "pub_brain_5": Twin("Pub-Brain-5", "medvlp.phantom.pub_brain_5:write_pub_brain_5_twin"),
+    "rsna": Twin("RSNA", "medvlp.phantom.rsna:write_rsna_twin"),
+    "cq500": Twin("CQ500", "medvlp.phantom.cq500:write_cq500_twin"),
+    "mr_rate": Twin("MR-RATE", "medvlp.phantom.mr_rate:write_mr_rate_twin"),
+    "autopet": Twin("AutoPET", "medvlp.phantom.autopet:write_autopet_twin"),
+}

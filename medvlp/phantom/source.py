@@ -1,0 +1,76 @@
+"""A twin as a data set: the reader of the real data set, and a writer for what it reads."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from medvlp.data.records import StudySource
+from medvlp.types import Size3D
+
+
+class TwinSource(StudySource):
+    """The front half of a class `PhantomX(TwinSource, X)` that reads what it has written.
+
+    The second base reads the real data set, and takes its root as the only argument that has no
+    default.
+
+    Attributes:
+        write_twin: Writes the twin; set it with `staticmethod(...)`.
+
+    Args:
+        root: Folder of the twin; written by `materialise()` if it is not there.
+        num_train: Studies of the training split.
+        num_test: Held-out studies.
+        seed: Of everything.
+        shape: Typical voxels along z, y, x.
+        num_workers: Processes that write; 0 writes in this one.
+        hard_cases: Add the hard cases of the writer.
+    """
+
+    write_twin: ClassVar[Callable[..., Path]]
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        num_train: int = 24,
+        num_test: int = 8,
+        seed: int = 0,
+        shape: Sequence[int] = (48, 56, 56),
+        num_workers: int = 0,
+        hard_cases: bool = True,
+    ) -> None:
+        super().__init__(root)  # pyright: ignore[reportCallIssue] # of the second base
+        if len(shape) != 3:
+            raise ValueError(f"shape is {list(shape)}, expected three sizes along z, y, x")
+        self.twin_root = Path(root)
+        self.num_train, self.num_test, self.seed = num_train, num_test, seed
+        self.shape: Size3D = (shape[0], shape[1], shape[2])
+        self.num_workers, self.hard_cases = num_workers, hard_cases
+
+    def materialise(self) -> None:
+        """Write the twin; one that is complete is left as it is.
+
+        Raises:
+            ValueError: If the folder holds something else, or a twin of other parameters.
+        """
+        self.write_twin(
+            self.twin_root,
+            num_train=self.num_train,
+            num_test=self.num_test,
+            seed=self.seed,
+            shape=self.shape,
+            num_workers=self.num_workers,
+            hard_cases=self.hard_cases,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """State where the twin lies and all that decides its content."""
+        return {
+            **super().describe(),
+            "num_train": self.num_train,
+            "num_test": self.num_test,
+            "seed": self.seed,
+            "shape": list(self.shape),
+            "hard_cases": self.hard_cases,
+        }

@@ -1,0 +1,161 @@
+"""What every twin shares: `twin.json`, the refusal of foreign folders, many processes that paint.
+
+A writer begins with `prepare_root`, which says whether the twin is there already, paints its items
+with `paint_all`, writes its tables, and ends with `finish`. A twin that was interrupted begins
+again and leaves out the volumes that are there: write a volume last, after what belongs to it.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.progress import Progress, TextColumn, TimeRemainingColumn
+
+from medvlp.phantom.tables import write_json
+from medvlp.types import Size3D
+
+RECORD = "twin.json"
+MIN_SIZE = 16
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def check_sizes(num_train: int, num_test: int, shape: Size3D) -> None:
+    """Refuse a twin that would be empty or too coarse.
+
+    Raises:
+        ValueError: With the numbers.
+    """
+    if num_train < 1 or num_test < 0:
+        raise ValueError(
+            f"{num_train} training and {num_test} held-out studies: at least one training study "
+            "is needed, and no negative number"
+        )
+    if min(shape) < MIN_SIZE:
+        raise ValueError(f"shape {shape} is too small, take {MIN_SIZE} or more")
+
+
+def prepare_root(root: Path, twin_of: str, *, version: int, parameters: Mapping[str, Any]) -> bool:
+    """Begin a twin, or tell that it is finished already.
+
+    Args:
+        root: Made if it is not there; gets `twin.json`.
+        twin_of: Name of the real data set.
+        version: Of what the writer writes; count up whenever bytes change.
+        parameters: All that decides the content, in JSON types.
+
+    Returns:
+        True if the twin is complete and nothing is to be done.
+
+    Raises:
+        ValueError: If `root` holds something else, or a twin of other parameters.
+    """
+    wanted = _record(twin_of, version, parameters, finished=False)
+    record = root / RECORD
+    if record.exists():
+        found = json.loads(record.read_text(encoding="utf-8"))
+        _refuse_other(root, found, wanted)
+        if found.get("finished"):
+            return True
+    elif root.is_dir() and any(not entry.name.startswith(".") for entry in root.iterdir()):
+        raise ValueError(
+            f"{root} holds files that are not a twin (no {RECORD}); nothing is written there: "
+            "choose another folder"
+        )
+    root.mkdir(parents=True, exist_ok=True)
+    write_json(record, wanted)
+    return False
+
+
+def finish(
+    root: Path,
+    twin_of: str,
+    *,
+    version: int,
+    parameters: Mapping[str, Any],
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Mark a twin as complete.
+
+    Args:
+        root: Of the twin.
+        twin_of: As given to `prepare_root`.
+        version: As given to `prepare_root`.
+        parameters: As given to `prepare_root`.
+        facts: More to state: `num_volumes`, `hard_cases` (a list of `{"kind", "study"}`).
+    """
+    record = _record(twin_of, version, parameters, finished=True)
+    write_json(root / RECORD, {**record, **(facts or {})})
+
+
+def paint_all(
+    function: Callable[[Item], Result], items: Sequence[Item], num_workers: int, title: str
+) -> list[Result]:
+    """Call a function on every item, in order, with progress and rate.
+
+    Args:
+        function: Writes one item; importable by name if there are workers (`functools.partial` of
+            such a function is).
+        items: One for each study.
+        num_workers: Processes; 0 works in this one.
+        title: Of the progress bar, such as "Painting CT-RATE twin".
+    """
+    columns = (*Progress.get_default_columns()[:3], TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeRemainingColumn()) as progress, _pool(num_workers) as pool:
+        task = progress.add_task(title, total=len(items), rate="")
+        results = pool.map(function, items, chunksize=8) if pool else map(function, items)
+        written: list[Result] = []
+        for result in results:
+            written.append(result)
+            rate = len(written) / max(progress.tasks[task].elapsed or 0.0, 1e-3)
+            progress.update(task, advance=1, rate=f"{rate:.0f} studies/s")
+    return written
+
+
+def _record(
+    twin_of: str, version: int, parameters: Mapping[str, Any], *, finished: bool
+) -> dict[str, Any]:
+    # a round trip through JSON, so that a tuple equals the list that is read back
+    plain = json.loads(json.dumps(dict(parameters)))
+    return {"twin_of": twin_of, "version": version, "parameters": plain, "finished": finished}
+
+
+def _refuse_other(root: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    there = found.get("parameters", {})
+    differing = [
+        f"{key}: found {found.get(key)}, asked for {wanted[key]}"
+        for key in ("twin_of", "version")
+        if found.get(key) != wanted[key]
+    ] + [
+        f"{key}: found {there.get(key)}, asked for {value}"
+        for key, value in wanted["parameters"].items()
+        if there.get(key) != value
+    ]
+    if differing:
+        raise ValueError(
+            f"{root} holds a twin of other parameters ({'; '.join(differing)}); "
+            "choose another folder, or delete this one"
+        )
+
+
+@contextmanager
+def _pool(num_workers: int) -> Iterator[ProcessPoolExecutor | None]:
+    """Start processes with one thread each: many small arrays gain nothing from more."""
+    if num_workers == 0:
+        yield None
+        return
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+            yield pool
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
