@@ -8,9 +8,9 @@ Axis letters used in all annotations:
 """
 
 from enum import IntEnum
-from typing import NamedTuple, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 Size3D = tuple[int, int, int]
@@ -60,6 +60,12 @@ class VolumeBatch(TypedDict):
         text_statements: 63-bit hashes of the sentences of each text; -1 fills.
         study_statements: 63-bit hashes of all sentences of each study's report; -1 fills.
         labels: 1 present, 0 absent, -1 unknown, in the order of the data set's label names.
+        metadata: One per study: sex, age, scanner and the like.
+        target: One per study: the lesion or question it was sampled for, a row of the manifest.
+        anatomy_mask: Organ ids on the grid of `image`.
+        slices: 2D slices of each scan, ready for a 2D network.
+        lesion_coarse: Large patch around the lesion, axes x, y, z.
+        lesion_fine: Small patch around the lesion, axes x, y, z.
     """
 
     image: Float[Tensor, "n c d h w"]
@@ -75,6 +81,12 @@ class VolumeBatch(TypedDict):
     text_statements: NotRequired[Int[Tensor, "t u"]]
     study_statements: NotRequired[Int[Tensor, "b m"]]
     labels: NotRequired[Int[Tensor, "b k"]]
+    metadata: NotRequired[list[dict[str, str]]]
+    target: NotRequired[list[dict[str, Any] | None]]
+    anatomy_mask: NotRequired[Integer[Tensor, "n d h w"]]
+    slices: NotRequired[Float[Tensor, "n m c h w"]]
+    lesion_coarse: NotRequired[Float[Tensor, "n c d h w"]]
+    lesion_fine: NotRequired[Float[Tensor, "n c d h w"]]
 
 
 class TwoTowerOutput(TypedDict):

@@ -1,6 +1,7 @@
 """The prepare verb, on a twin-like tree and on the real scans at hand."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +73,8 @@ def test_real_scans_through_the_published_chest_recipe(
 def test_help_is_quick() -> None:
     before = os.times().children_user
     result = verb("--help")
-    assert result.returncode == 0 and "data: ct_rate, folder, phantom_ct_rate" in result.stdout
+    assert result.returncode == 0
+    assert re.search(r"data: .*\bct_rate,.*\bfolder\b", result.stdout)
     assert os.times().children_user - before < 2  # processor seconds: the machine may be shared
 
 

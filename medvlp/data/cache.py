@@ -28,18 +28,26 @@ class VolumeCache:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
 
-    def path_of(self, scan_id: str) -> Path:
-        """Say where the volume of a scan lies, or would lie."""
+    def path_of(self, scan_id: str, field: str = "image") -> Path:
+        """Say where a field of a scan lies, or would lie."""
+        if not field.isidentifier():
+            raise ValueError(f"field is {field!r}, expected a name of letters, digits and _")
         digest = hashlib.sha256(scan_id.encode()).hexdigest()
-        return self.folder / digest[:2] / f"{digest[:32]}{_SUFFIX}"
+        suffix = _SUFFIX if field == "image" else f".{field}{_SUFFIX}"
+        return self.folder / digest[:2] / f"{digest[:32]}{suffix}"
 
-    def write(self, scan_id: str, array: np.ndarray, facts: Mapping[str, Any]) -> None:
-        """Compress a volume and move it into place; an older one is replaced.
+    def write(
+        self, scan_id: str, array: np.ndarray, facts: Mapping[str, Any], field: str = "image"
+    ) -> None:
+        """Compress an array and move it into place; an older one is replaced.
+
+        Write "image" last: a scan counts as prepared when that is there.
 
         Args:
             scan_id: Any string.
-            array: Axes (d, h, w).
-            facts: Kept with the volume, in JSON types.
+            array: Axes (d, h, w), or more.
+            facts: Kept with the array, in JSON types.
+            field: What of the scan this is.
         """
         blosc2 = _blosc2()
         packed: Any = blosc2.asarray(
@@ -49,29 +57,31 @@ class VolumeCache:
             ),
         )
         packed.schunk.vlmeta["facts"] = {**facts, "scan_id": scan_id}
-        write_atomically(self.path_of(scan_id), packed.to_cframe())
+        write_atomically(self.path_of(scan_id, field), packed.to_cframe())
 
-    def read(self, scan_id: str, region: tuple[slice, slice, slice] | None = None) -> np.ndarray:
-        """Read a volume, or decompress only the part of it that `region` cuts out.
+    def read(
+        self, scan_id: str, region: tuple[slice, ...] | None = None, field: str = "image"
+    ) -> np.ndarray:
+        """Read an array, or decompress only the part of it that `region` cuts out.
 
         Raises:
             FileNotFoundError: If the scan was never prepared.
             ValueError: If the file is damaged; the message says how to mend it.
         """
-        volume = self._open(scan_id)
+        volume = self._open(scan_id, field)
         try:
             return volume[region] if region is not None else volume[:]
         except RuntimeError as error:
-            raise ValueError(self._damaged(scan_id)) from error
+            raise ValueError(self._damaged(scan_id, field)) from error
 
-    def shape(self, scan_id: str) -> tuple[int, ...]:
-        """Read the shape of a volume without decompressing it."""
-        return tuple(self._open(scan_id).shape)
+    def shape(self, scan_id: str, field: str = "image") -> tuple[int, ...]:
+        """Read the shape of an array without decompressing it."""
+        return tuple(self._open(scan_id, field).shape)
 
-    def facts(self, scan_id: str) -> Facts | None:
-        """Read what was written with the volume; None where there is no sound file."""
+    def facts(self, scan_id: str, field: str = "image") -> Facts | None:
+        """Read what was written with the array; None where there is no sound file."""
         try:
-            volume = self._open(scan_id)  # kept: its metadata refer to it weakly
+            volume = self._open(scan_id, field)  # kept: its metadata refer to it weakly
             return dict(volume.schunk.vlmeta["facts"])
         except (FileNotFoundError, ValueError, KeyError):
             return None
@@ -83,21 +93,22 @@ class VolumeCache:
             path.unlink(missing_ok=True)
         return len(leftovers)
 
-    def _open(self, scan_id: str) -> Any:
+    def _open(self, scan_id: str, field: str) -> Any:
         blosc2 = _blosc2()
-        path = self.path_of(scan_id)
+        path = self.path_of(scan_id, field)
         if not path.is_file():
             raise FileNotFoundError(
-                f"{scan_id} is not in the cache {self.folder}; run: python -m medvlp.prepare"
+                f"{field} of {scan_id} is not in the cache {self.folder}; "
+                "run: python -m medvlp.prepare"
             )
         try:
             # one thread: the loader's workers are the parallelism
             return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
         except (RuntimeError, ValueError) as error:
-            raise ValueError(self._damaged(scan_id)) from error
+            raise ValueError(self._damaged(scan_id, field)) from error
 
-    def _damaged(self, scan_id: str) -> str:
-        path = self.path_of(scan_id)
+    def _damaged(self, scan_id: str, field: str) -> str:
+        path = self.path_of(scan_id, field)
         return f"{path} ({scan_id}) is damaged; delete it and run: python -m medvlp.prepare"
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -28,18 +29,20 @@ class Collate:
 
     def __call__(self, samples: Sequence[Sample]) -> VolumeBatch:
         """Pack samples in their order."""
-        # NumPy copies in one thread; torch's threads cost more than small volumes are worth
-        images = np.stack([image.numpy() for sample in samples for image in sample.images])
+        packed = _packed([inputs for sample in samples for inputs in sample.inputs])
         batch: VolumeBatch = {
-            "image": torch.from_numpy(images),
-            "num_scans": torch.tensor([len(sample.images) for sample in samples]),
+            "image": packed.pop("image"),
+            "num_scans": torch.tensor([len(sample.inputs) for sample in samples]),
             "study_id": [sample.study_id for sample in samples],
             "sample_id": [sample.sample_id for sample in samples],
             "patient_id": [sample.patient_id for sample in samples],
             "recipe_hash": self.recipe_hash,
             "study_statements": _filled([sample.statements for sample in samples]),
             "labels": torch.tensor([sample.labels for sample in samples], dtype=torch.int64),
+            "metadata": [dict(sample.metadata) for sample in samples],
+            "target": [sample.target for sample in samples],
         }
+        batch.update(cast(VolumeBatch, packed))
         owners = [row for row, sample in enumerate(samples) for _ in sample.texts]
         if self.tokenizer is not None and owners:
             units = [unit for sample in samples for unit in sample.texts]
@@ -57,6 +60,15 @@ class Collate:
             warnings.filterwarnings("ignore", message=r"\d+ of \d+ texts are longer")
             tokens = self.tokenizer(texts)
         return tokens, getattr(self.tokenizer, "num_truncated", 0) - before
+
+
+def _packed(scans: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Stack every field over the scans of the batch."""
+    # NumPy copies in one thread; torch's threads cost more than small volumes are worth
+    return {
+        name: torch.from_numpy(np.stack([inputs[name].numpy() for inputs in scans]))
+        for name in scans[0]
+    }
 
 
 def _filled(rows: Sequence[Sequence[int]]) -> Int[Tensor, "r u"]:

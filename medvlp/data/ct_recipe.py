@@ -10,8 +10,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from medvlp.data.hounsfield import check_hounsfield
-from medvlp.data.recipe import Recipe
-from medvlp.data.scan import Scan, check_orientation, reorient
+from medvlp.data.recipe import Prepared, Recipe, Region
+from medvlp.data.scan import Scan, check_orientation, reorient, resampled_affine
 from medvlp.types import Size3D, Spacing3D
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "int16": torch.int16}
@@ -81,10 +81,10 @@ class CTRecipe(Recipe):
             "store_dtype": self.store_dtype,
         }
 
-    def prepare(self, scan: Scan) -> Shaped[Tensor, "d h w"]:
+    def prepare(self, scan: Scan, *, device: str = "cpu") -> Prepared:
         """Reorient, rescale to HU and resample to `spacing_mm`; HU are kept, not clipped.
 
-        The new size is int(n * spacing / target) per axis, as published (hlip.md, 6.1).
+        The new size is int(n * spacing / target) per axis, as HLIP publishes it.
 
         Raises:
             ValueError: If the rescale rule does not fit the stored numbers, or nothing is left.
@@ -93,7 +93,7 @@ class CTRecipe(Recipe):
             raise ValueError(f"a {scan.modality} scan, and this recipe is for CT")
         check_hounsfield(scan.array, scan.rescale)
         array, axes = reorient(scan.array, scan.orientation, self.orientation)
-        volume = torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+        volume = torch.from_numpy(np.array(array, dtype=np.float32, order="C")).to(device)
         if not scan.rescale.is_identity:
             volume.mul_(scan.rescale.slope).add_(scan.rescale.intercept)
         shape = tuple(
@@ -104,9 +104,10 @@ class CTRecipe(Recipe):
             raise ValueError(f"{shape} voxels would be left at a spacing of {self.spacing_mm} mm")
         if shape != tuple(volume.shape):
             volume = F.interpolate(volume[None, None], size=shape, mode="trilinear")[0, 0]
-        return self._store(volume)
+        affine = resampled_affine(scan, self.orientation, shape)
+        return Prepared({"image": self._store(volume)}, {"affine": affine.tolist()})
 
-    def region(self, shape: Size3D) -> tuple[slice, slice, slice]:
+    def region(self, shape: Size3D, generator: np.random.Generator | None = None) -> Region:
         """Say which part of a stored volume is read: the centre for "crop", else everything."""
         if self.fit == "resize":
             return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
@@ -133,13 +134,32 @@ class CTRecipe(Recipe):
         image /= np.float32(self.std)
         return torch.from_numpy(image)[None]
 
+    @property
+    def can_defer(self) -> bool:
+        """Whether stored numbers can be padded with the lower end of the window as it is."""
+        low = self.window_hu[0]
+        return self.fit == "crop" and float(np.dtype(self.store_dtype).type(low)) == low
+
+    def pack(self, stored: Shaped[np.ndarray, "d h w"]) -> Shaped[np.ndarray, "1 D H W"]:
+        """Pad with the window's lower end and cut the centre; `stored` may be a `region`."""
+        image = np.full(self.size, self.window_hu[0], self.store_dtype)
+        part = stored[self.region(stored.shape)]
+        image[_inside(part.shape, self.size)] = part
+        return image[None]
+
+    def finish(self, image: Shaped[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Window to [0, 1] and normalise, in float32."""
+        low, high = self.window_hu
+        windowed = image.to(torch.float32).sub_(low).div_(high - low).clamp_(0.0, 1.0)
+        return windowed.sub_(self.mean).div_(self.std)
+
     def _window(self, stored: np.ndarray, out: np.ndarray) -> np.ndarray:
         low, high = self.window_hu
         np.subtract(stored, np.float32(low), out=out, dtype=np.float32)
         np.divide(out, np.float32(high - low), out=out)
         return np.clip(out, 0.0, 1.0, out=out)
 
-    def _store(self, volume: Float[Tensor, "d h w"]) -> Shaped[Tensor, "d h w"]:
+    def _store(self, volume: Float[Tensor, "d h w"]) -> Shaped[np.ndarray, "d h w"]:
         dtype = _DTYPES[self.store_dtype]
         largest = torch.iinfo(dtype).max if dtype is torch.int16 else torch.finfo(dtype).max
         low, high = (float(value) for value in volume.aminmax())
@@ -148,7 +168,7 @@ class CTRecipe(Recipe):
                 f"values run from {low:g} to {high:g}, which {self.store_dtype} cannot hold: "
                 "these are not HU; check the rescale slope and intercept"
             )
-        return (volume.round_() if dtype is torch.int16 else volume).to(dtype)
+        return (volume.round_() if dtype is torch.int16 else volume).to(dtype).cpu().numpy()
 
 
 def _inside(shape: Sequence[int], size: Size3D) -> tuple[slice, ...]:

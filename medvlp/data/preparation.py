@@ -3,8 +3,8 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from medvlp.data.manifest import Manifest, Row, dataset_folder, write_manifest
 from medvlp.data.readers.registry import read
 from medvlp.data.recipe import Recipe
 from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
+from medvlp.data.scan import Scan
 from medvlp.data.tables import nearest
 
 OnScan = Callable[["Outcome", int], None]
@@ -45,6 +46,7 @@ class _Job:
     record: ScanRecord
     recipe: Recipe
     cache: VolumeCache
+    device: str
 
 
 def prepare_dataset(
@@ -54,6 +56,7 @@ def prepare_dataset(
     cache_dir: Path,
     engine: Engine,
     max_quarantine_share: float = 0.05,
+    device: str = "cpu",
     on_scan: OnScan | None = None,
 ) -> Manifest:
     """Prepare every scan that is not in the cache yet, then write manifest and quarantine.csv.
@@ -66,6 +69,7 @@ def prepare_dataset(
         cache_dir: Holds all data sets; this one gets `<name>/<recipe hash>`.
         engine: Where the work runs.
         max_quarantine_share: Largest share of scans that may be refused.
+        device: Where recipes compute, "cpu" or "cuda".
         on_scan: Called in this process after each scan.
 
     Raises:
@@ -80,7 +84,7 @@ def prepare_dataset(
     _require_sound(source, studies)
     cache = VolumeCache(folder / "volumes")
     cache.remove_leftovers()
-    jobs = [_Job(scan, recipe, cache) for study in studies for scan in study.scans]
+    jobs = [_Job(scan, recipe, cache, device) for study in studies for scan in study.scans]
     outcomes: dict[str, Outcome] = {}
     for outcome in engine.run(prepare_scan, jobs):
         outcomes[outcome.scan_id] = outcome
@@ -105,18 +109,15 @@ def prepare_scan(job: _Job) -> Outcome:
         facts = cache.facts(record.scan_id)
         if facts is not None and facts["fingerprint"] == fingerprint:
             return Outcome(record.scan_id, record.path, facts, reused=True)
-        scan = read(record.path).restated(
-            spacing_mm=record.spacing_mm,
-            rescale=record.rescale,
-            orientation=record.orientation,
-            modality=record.modality,
-        )
-        stored = job.recipe.prepare(scan).numpy()
+        scan = read_scan(record, job.recipe.companions)
+        prepared = job.recipe.prepare(scan, device=job.device)
     except Exception as error:  # one bad scan of any kind must not stop the other thousands
         reason = str(error) if isinstance(error, (ValueError, OSError)) else repr(error)
         return Outcome(record.scan_id, record.path, reason=" ".join(reason.split()))
+    stored = prepared.arrays["image"]
     low, high = np.percentile(stored[::2, ::2, ::2], (0.5, 99.5))
     facts = {
+        **prepared.facts,
         "fingerprint": fingerprint,
         "shape": list(stored.shape),
         "range": [float(low), float(high)],
@@ -125,8 +126,33 @@ def prepare_scan(job: _Job) -> Outcome:
         "raw_orientation": scan.orientation,
         "modality": scan.modality,
     }
-    cache.write(record.scan_id, stored, facts)
+    for name, array in prepared.arrays.items():
+        if name != "image":
+            cache.write(record.scan_id, array, {"fingerprint": fingerprint}, field=name)
+    cache.write(record.scan_id, stored, facts)  # last: it makes the scan count as prepared
     return Outcome(record.scan_id, record.path, facts)
+
+
+def read_scan(record: ScanRecord, companions: Sequence[str] = ()) -> Scan:
+    """Read a scan as its data set states it, with the companions that are asked for.
+
+    Raises:
+        ValueError: If a file is damaged, or the record lacks a companion.
+    """
+    missing = [name for name in companions if name not in record.companions]
+    if missing:
+        raise ValueError(
+            f"{record.path}: the recipe needs {' and '.join(missing)} beside the scan, and the "
+            "data set has none"
+        )
+    scan = read(record.path, record.files).restated(
+        spacing_mm=record.spacing_mm,
+        rescale=record.rescale,
+        orientation=record.orientation,
+        modality=record.modality,
+    )
+    beside = {name: read(record.companions[name]) for name in companions}
+    return replace(scan, companions=beside) if beside else scan
 
 
 def quarantine_file(folder: Path) -> Path:
@@ -141,9 +167,11 @@ def summarise_skips(skips: Iterable[Skip]) -> dict[str, int]:
 
 
 def _fingerprint(record: ScanRecord) -> str:
-    state = record.path.stat()
+    paths = (*(record.files or (record.path,)), *record.companions.values())
+    states = [path.stat() for path in paths]
     stated = (record.spacing_mm, record.rescale, record.orientation, record.modality)
-    return f"{state.st_size} {state.st_mtime_ns} {stated}"
+    size = sum(state.st_size for state in states)
+    return f"{len(states)} {size} {max(state.st_mtime_ns for state in states)} {stated}"
 
 
 def _require_sound(source: StudySource, studies: list[StudyRecord]) -> None:
@@ -179,6 +207,8 @@ def _row(study: StudyRecord, outcomes: dict[str, Outcome]) -> Row:
         "texts": dict(study.texts),
         "labels": dict(study.labels),
         "metadata": dict(study.metadata),
+        "questions": [asdict(question) for question in study.questions],
+        "lesions": [asdict(lesion) for lesion in study.lesions],
     }
 
 

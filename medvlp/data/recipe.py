@@ -7,7 +7,8 @@ whoever uses the weights demands the same: a difference is an error that prints 
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,35 +18,116 @@ from torch import Tensor
 from medvlp.data.scan import Scan
 from medvlp.types import Size3D
 
+Region = tuple[slice, slice, slice]
+"""Part of a volume along (d, h, w)."""
+
+ReadField = Callable[[str, Region | None], np.ndarray]
+"""Reads a field of one scan from the cache, or only a region of it."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a recipe makes of one scan, for the cache.
+
+    Attributes:
+        arrays: Field name to array; "image" is always there.
+        facts: In JSON types, kept in the manifest: "affine", 4x4 from the index (d, h, w) of the
+            stored image to RAS+ millimetres, and whatever `inputs` will need.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
 
 class Recipe(ABC):
     """From a raw scan to the network's input, in two halves with the cache between them.
 
     Attributes:
         size: Of the network's input (d, h, w).
+        fields: What `prepare` makes, and `inputs` may read.
+        companions: Names of the volumes that `prepare` must be given beside the scan.
     """
 
     size: Size3D
+    fields: tuple[str, ...] = ("image",)
+    companions: tuple[str, ...] = ()
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """State everything that changes a number, in JSON types."""
 
     @abstractmethod
-    def prepare(self, scan: Scan) -> Shaped[Tensor, "d h w"]:
+    def prepare(self, scan: Scan, *, device: str = "cpu") -> Prepared:
         """Make what the cache stores: reoriented, rescaled, resampled; the whole field of view.
+
+        Args:
+            scan: As read, with its companions.
+            device: Where the dense part runs; other devices agree with the CPU to rounding.
 
         Raises:
             ValueError: If the scan cannot be right, with the reason.
         """
 
     @abstractmethod
-    def region(self, shape: Size3D) -> tuple[slice, slice, slice]:
-        """Say which part of a stored volume the network will see: no more need be read."""
+    def region(self, shape: Size3D, generator: np.random.Generator | None = None) -> Region:
+        """Say which part of a stored volume the network will see: no more need be read.
+
+        Args:
+            shape: Of the stored image.
+            generator: Source of chance of a random crop; None is evaluation.
+        """
 
     @abstractmethod
-    def network_input(self, stored: Shaped[np.ndarray, "d h w"]) -> Float[Tensor, "1 D H W"]:
-        """Turn a stored volume, or its `region`, into what the network takes."""
+    def network_input(self, stored: Shaped[np.ndarray, "d h w"]) -> Float[Tensor, "c D H W"]:
+        """Turn a stored image, or its `region`, into what the network takes."""
+
+    def inputs(
+        self,
+        read: ReadField,
+        scan: Mapping[str, Any],
+        *,
+        target: Mapping[str, Any] | None = None,
+        generator: np.random.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """Make everything that a network is given of one scan.
+
+        Args:
+            read: Reads a field of this scan.
+            scan: Its row of the manifest: "shape" and the facts of `prepare`.
+            target: What the sample is about: a lesion, a question.
+            generator: Source of chance while training; None is evaluation.
+
+        Returns:
+            Field name to tensor; "image" is (c d h w).
+        """
+        return {"image": self.network_input(self._read_region(read, scan, generator))}
+
+    @property
+    def can_defer(self) -> bool:
+        """Whether the dense half can be left to the device, by `pack` here and `finish` there."""
+        return False
+
+    def pack(self, stored: Shaped[np.ndarray, "d h w"]) -> Shaped[np.ndarray, "1 D H W"]:
+        """Bring a stored image, or its `region`, to the network's size and leave its numbers."""
+        raise ValueError(f"{type(self).__name__} cannot leave its dense half to the device")
+
+    def finish(self, image: Shaped[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Turn what `pack` made into what `network_input` makes, on the device it lies on."""
+        raise ValueError(f"{type(self).__name__} cannot leave its dense half to the device")
+
+    def _read_region(
+        self,
+        read: ReadField,
+        scan: Mapping[str, Any],
+        generator: np.random.Generator | None,
+        name: str = "image",
+    ) -> np.ndarray:
+        depth, height, width = scan["shape"]
+        region = self.region((depth, height, width), generator)
+        whole = all(
+            part.stop - part.start == n for part, n in zip(region, scan["shape"], strict=True)
+        )
+        return read(name, None if whole else region)
 
     @property
     def hash(self) -> str:

@@ -26,6 +26,9 @@ class ScanRecord:
         spacing_mm: Voxel distance along (d, h, w) of the array as stored.
         rescale: Rule from stored numbers to HU, in place of the header's.
         orientation: Letters of the array as stored, see `Scan.orientation`.
+        files: The scan's own files where `path` is a folder that holds others too.
+        companions: Volumes that belong to the scan, by field name: "anatomy_mask", "pet",
+            "lesion_mask". Each may have a grid of its own.
     """
 
     scan_id: str
@@ -34,6 +37,46 @@ class ScanRecord:
     spacing_mm: Spacing3D | None = None
     rescale: Rescale | None = None
     orientation: str | None = None
+    files: tuple[Path, ...] = ()
+    companions: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a study, for visual question answering.
+
+    Attributes:
+        question: As it is put to the model.
+        answer: The true answer.
+        kind: What is asked for, in the data set's own word: "location", "presence".
+        choices: All possible answers of a closed question.
+    """
+
+    question: str
+    answer: str
+    kind: str = ""
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """A lesion of a study and where it is.
+
+    Attributes:
+        lesion_id: Unique in the study.
+        box_mm: Centre x, y, z and full sides along x, y, z, in mm of the LPS world (ITK, DICOM).
+        label: Its value in the lesion mask; 0 if the mask does not tell lesions apart.
+        place: Final name of the place; empty if unknown.
+        coarse: Word of the coarse place.
+        fine: Word of the fine place within it.
+    """
+
+    lesion_id: str
+    box_mm: tuple[float, float, float, float, float, float]
+    label: int = 0
+    place: str = ""
+    coarse: str = ""
+    fine: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +91,8 @@ class StudyRecord:
         texts: Section name ("findings", "impression", "report") to text; empty ones are absent.
         labels: Label name to 1 present, 0 absent, -1 unknown.
         metadata: Sex, age, scanner and the like for subgroup tables; never a name or birth date.
+        questions: With their answers.
+        lesions: With their places.
     """
 
     study_id: str
@@ -57,6 +102,8 @@ class StudyRecord:
     texts: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    questions: tuple[Question, ...] = ()
+    lesions: tuple[Lesion, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
+from medvlp.data.manifest import Row
+
 
 class SampleKey(NamedTuple):
     """Names one sample of one epoch; all chance in the sample follows from it and the seed."""
@@ -95,12 +97,26 @@ def sample_generator(seed: int, key: SampleKey) -> np.random.Generator:
     return np.random.default_rng((seed, key.epoch, 1, key.sample))
 
 
+class SampleSpec(NamedTuple):
+    """What one sample of a study may show.
+
+    Attributes:
+        sample_id: Unique within an evaluation set.
+        scans: Positions among the scans of the study.
+        target: The lesion or question that the sample is about: a row of the manifest.
+    """
+
+    sample_id: str
+    scans: tuple[int, ...]
+    target: Row | None = None
+
+
 class ScanChoice(ABC):
     """Decides which scans of a study make a sample."""
 
     @abstractmethod
-    def samples(self, study_id: str, scan_ids: Sequence[str]) -> list[tuple[str, tuple[int, ...]]]:
-        """List the samples of a study: a sample id, and the scans it may show."""
+    def samples(self, study: Row) -> list[SampleSpec]:
+        """List the samples of a study, a row of the manifest."""
 
     @abstractmethod
     def choose(self, scans: Sequence[int], generator: np.random.Generator) -> Sequence[int]:
@@ -110,9 +126,9 @@ class ScanChoice(ABC):
 class RandomScan(ScanChoice):
     """One random scan per study: HLIP's training on CT-RATE, whose scans are reconstructions."""
 
-    def samples(self, study_id: str, scan_ids: Sequence[str]) -> list[tuple[str, tuple[int, ...]]]:
+    def samples(self, study: Row) -> list[SampleSpec]:
         """Make one sample of the study."""
-        return [(study_id, tuple(range(len(scan_ids))))]
+        return [_whole(study)]
 
     def choose(self, scans: Sequence[int], generator: np.random.Generator) -> Sequence[int]:
         """Draw one."""
@@ -122,9 +138,9 @@ class RandomScan(ScanChoice):
 class EachScan(ScanChoice):
     """Every scan is a sample of its own: published evaluation on CT-RATE."""
 
-    def samples(self, study_id: str, scan_ids: Sequence[str]) -> list[tuple[str, tuple[int, ...]]]:
+    def samples(self, study: Row) -> list[SampleSpec]:
         """Make one sample per scan, named by the scan."""
-        return [(scan_id, (index,)) for index, scan_id in enumerate(scan_ids)]
+        return [SampleSpec(scan["scan_id"], (i,)) for i, scan in enumerate(study["scans"])]
 
     def choose(self, scans: Sequence[int], generator: np.random.Generator) -> Sequence[int]:
         """Take the one there is."""
@@ -143,9 +159,9 @@ class AllScans(ScanChoice):
             raise ValueError(f"max_scans is {max_scans}, expected at least 1")
         self.max_scans = max_scans
 
-    def samples(self, study_id: str, scan_ids: Sequence[str]) -> list[tuple[str, tuple[int, ...]]]:
+    def samples(self, study: Row) -> list[SampleSpec]:
         """Make one sample of the study."""
-        return [(study_id, tuple(range(len(scan_ids))))]
+        return [_whole(study)]
 
     def choose(self, scans: Sequence[int], generator: np.random.Generator) -> Sequence[int]:
         """Take all in their order, or draw `max_scans` and keep their order."""
@@ -153,3 +169,31 @@ class AllScans(ScanChoice):
             return list(scans)
         drawn = generator.choice(len(scans), self.max_scans, replace=False)
         return [scans[int(index)] for index in sorted(drawn)]
+
+
+class EachLesion(RandomScan):
+    """Every lesion is a sample of its own, on one scan of its study; others give none."""
+
+    def samples(self, study: Row) -> list[SampleSpec]:
+        """Make one sample per lesion."""
+        return _about(study, "lesions", "lesion_id")
+
+
+class EachQuestion(RandomScan):
+    """Every question is a sample of its own, on one scan of its study; others give none."""
+
+    def samples(self, study: Row) -> list[SampleSpec]:
+        """Make one sample per question."""
+        return _about(study, "questions", None)
+
+
+def _whole(study: Row) -> SampleSpec:
+    return SampleSpec(study["study_id"], tuple(range(len(study["scans"]))))
+
+
+def _about(study: Row, targets: str, id_key: str | None) -> list[SampleSpec]:
+    scans = tuple(range(len(study["scans"])))
+    return [
+        SampleSpec(f"{study['study_id']}/{row[id_key] if id_key else number}", scans, row)
+        for number, row in enumerate(study.get(targets, ()))
+    ]

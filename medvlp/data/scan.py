@@ -1,6 +1,6 @@
 """One volume as it came from its file, before any preprocessing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,6 +41,7 @@ class Scan:
         rescale: What remains to be applied to `array` to get the scan's values (HU for CT).
         modality: DICOM code: "CT", "MR".
         provenance: Where it came from (path, reader, header facts), for messages and reports.
+        companions: Volumes that belong to it, by field name, each on a grid of its own.
     """
 
     array: np.ndarray
@@ -50,6 +51,7 @@ class Scan:
     rescale: Rescale = field(default_factory=Rescale)
     modality: str = "CT"
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    companions: "Mapping[str, Scan]" = field(default_factory=dict)
 
     def restated(
         self,
@@ -130,6 +132,47 @@ def reorient(array: np.ndarray, source: str, target: str) -> tuple[np.ndarray, t
         for axis, letter in zip(axes, target, strict=True)
     )
     return array.transpose(axes)[flips], axes
+
+
+def resampled_affine(scan: Scan, orientation: str, shape: Sequence[int]) -> np.ndarray:
+    """State the grid of a scan after `reorient` to `orientation` and resizing to `shape`.
+
+    Resizing is that of `torch.nn.functional.interpolate(align_corners=False)`: the edges of the
+    outermost voxels stay where they are. The scan's own letters and spacing decide, also where a
+    data set states them in place of the header's; the origin is always the header's.
+
+    Args:
+        scan: As read.
+        orientation: Letters of the new axes (d, h, w).
+        shape: New size along them.
+
+    Returns:
+        4x4, from the new voxel index (d, h, w) to RAS+ millimetres.
+    """
+    view, axes = reorient(np.empty(scan.array.shape, np.uint8), scan.orientation, orientation)
+    affine = np.eye(4)
+    corner = scan.affine[:3, 3].copy()
+    for new, old in enumerate(axes):
+        direction = _direction(scan, old) * scan.spacing_mm[old]
+        if scan.orientation[old] != orientation[new]:  # flipped: starts at the other end
+            corner += direction * (scan.array.shape[old] - 1)
+            direction = -direction
+        scale = view.shape[new] / shape[new]
+        affine[:3, new] = direction * scale
+        corner += direction * (scale - 1) / 2
+    affine[:3, 3] = corner
+    return affine
+
+
+def _direction(scan: Scan, axis: int) -> np.ndarray:
+    """Give the unit vector of an array axis: the header's, or that of its stated letter."""
+    column = scan.affine[:3, 2 - axis]
+    if orientation_of(scan.affine) == scan.orientation:
+        return column / np.linalg.norm(column)
+    pair = next(index for index, pair in enumerate(_LETTERS) if scan.orientation[axis] in pair)
+    unit = np.zeros(3)
+    unit[pair] = 1.0 if scan.orientation[axis] == _LETTERS[pair][1] else -1.0
+    return unit
 
 
 def check_orientation(letters: str) -> None:

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -70,6 +70,8 @@ class VolumeDataModule(LightningDataModule):
         in_memory: Keep the decompressed volumes of a split and read them without workers; for
             small volumes.
         seed: Of order, texts and scans.
+        dense: Where the recipe windows and normalises: in the "worker", or, to the same numbers
+            within rounding, on the "device" after the transfer, which moves smaller numbers.
         engine: Where preparation runs; by default on the cores of this machine.
     """
 
@@ -87,12 +89,19 @@ class VolumeDataModule(LightningDataModule):
         num_workers: int = 0,
         in_memory: bool = False,
         seed: int = 0,
+        dense: Literal["worker", "device"] = "worker",
         engine: Engine | None = None,
     ) -> None:
         super().__init__()
+        scans = scans or ScanPolicy()
+        if dense == "device" and (scans.augment or not recipe.can_defer):
+            raise ValueError(
+                f"dense is 'device', but {type(recipe).__name__} or the augmentations need "
+                "the finished image in the worker; set data.dense=worker"
+            )
         self.source, self.recipe, self.cache_dir = source, recipe, Path(cache_dir)
         self.tokenizer, self.texts = tokenizer, texts or ReportText()
-        self.scans, self.splits = scans or ScanPolicy(), splits or Splits()
+        self.scans, self.splits, self.dense = scans, splits or Splits(), dense
         self.batch_size, self.seed, self.in_memory = batch_size, seed, in_memory
         self.num_workers = 0 if in_memory else num_workers
         self.engine = engine or LocalEngine()
@@ -177,12 +186,14 @@ class VolumeDataModule(LightningDataModule):
     def transfer_batch_to_device(
         self, batch: VolumeBatch, device: torch.device, dataloader_idx: int
     ) -> VolumeBatch:
-        """Move what the device computes with; `num_scans` stays."""
+        """Move what the device computes with, and finish images there; `num_scans` stays."""
         self._count_cut_texts(batch)
         moved = {
             name: value if name in _ON_HOST else _move(value, device)
             for name, value in batch.items()
         }
+        if self.dense == "device":
+            moved["image"] = self.recipe.finish(cast(Tensor, moved["image"]))
         return cast(VolumeBatch, moved)
 
     def teardown(self, stage: str) -> None:
@@ -236,6 +247,8 @@ class VolumeDataModule(LightningDataModule):
             label_names=self.label_names,
             seed=self.seed,
             augment=self.scans.augment if training else (),
+            training=training,
+            defer=self.dense == "device",
         )
         if self.in_memory:
             dataset.load_into_memory()

@@ -1,15 +1,16 @@
 """Samples of prepared studies: scans from the cache, texts and labels from the manifest."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
-from jaxtyping import Float
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from medvlp.data.manifest import Manifest, Row
-from medvlp.data.recipe import Recipe
+from medvlp.data.recipe import Recipe, Region
 from medvlp.data.sampling import SampleKey, ScanChoice, sample_generator
 from medvlp.data.statements import statements_of
 from medvlp.data.texts import TextSampler, TextUnit
@@ -23,22 +24,26 @@ class Sample:
     """One study, or one scan of it, before batching.
 
     Attributes:
-        images: Network inputs of the chosen scans.
+        inputs: Of each chosen scan, field name to tensor, see `Recipe.inputs`.
         study_id: See `VolumeBatch`.
         sample_id: See `VolumeBatch`.
         patient_id: See `VolumeBatch`.
         labels: In the order of the label names, -1 unknown.
         texts: Empty where texts are not asked for.
         statements: All statements of the report.
+        metadata: Sex, age, scanner and the like.
+        target: The lesion or question that the sample is about.
     """
 
-    images: list[Float[Tensor, "1 d h w"]]
+    inputs: list[dict[str, Tensor]]
     study_id: str
     sample_id: str
     patient_id: str
     labels: list[int]
     texts: list[TextUnit]
     statements: tuple[int, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    target: Row | None = None
 
 
 class VolumeDataset(Dataset[list[Sample]]):
@@ -53,6 +58,8 @@ class VolumeDataset(Dataset[list[Sample]]):
         label_names: Order of the labels.
         seed: Of all chance in the samples.
         augment: Applied to each image in this order.
+        training: Let the recipe take random crops.
+        defer: Leave the dense half of the recipe to the device, see `Recipe.pack`.
     """
 
     def __init__(
@@ -66,12 +73,15 @@ class VolumeDataset(Dataset[list[Sample]]):
         label_names: Sequence[str],
         seed: int,
         augment: Sequence[Augmentation] = (),
+        training: bool = False,
+        defer: bool = False,
     ) -> None:
         self.manifest, self.recipe, self.scans, self.texts = manifest, recipe, scans, texts
         self.label_names, self.seed, self.augment = tuple(label_names), seed, tuple(augment)
-        self._in_memory: dict[str, np.ndarray] | None = None
+        self.defer, self.training = defer, training
+        self._in_memory: dict[tuple[str, str], np.ndarray] | None = None
         # Arrays, not lists of objects: forked workers share them without copying pages.
-        counts = [len(self._samples(manifest[int(row)])) for row in rows]
+        counts = [len(scans.samples(manifest[int(row)])) for row in rows]
         self._row = np.repeat(np.asarray(rows, dtype=np.int64), counts)
         self._nth = np.concatenate([np.arange(n) for n in counts] or [np.arange(0)])
 
@@ -84,43 +94,49 @@ class VolumeDataset(Dataset[list[Sample]]):
 
     def load_into_memory(self) -> None:
         """Decompress every scan of the split once; for small volumes that fit."""
-        stored: dict[str, np.ndarray] = {}
+        stored: dict[tuple[str, str], np.ndarray] = {}
         for row in np.unique(self._row):
             for scan in self.manifest[int(row)]["scans"]:
-                stored[scan["scan_id"]] = self._stored(scan)
+                for name in self.recipe.fields:
+                    scan_id = scan["scan_id"]
+                    stored[scan_id, name] = self.manifest.cache.read(scan_id, field=name)
         self._in_memory = stored
 
     def _sample(self, key: SampleKey) -> Sample:
         study = self.manifest[int(self._row[key.sample])]
         generator = sample_generator(self.seed, key)
-        sample_id, candidates = self._samples(study)[self._nth[key.sample]]
-        chosen = self.scans.choose(candidates, generator)
+        spec = self.scans.samples(study)[self._nth[key.sample]]
+        chosen = self.scans.choose(spec.scans, generator)
         sections = study["texts"]
         texts = self.texts(sections, generator) if self.texts is not None and sections else []
         return Sample(
-            images=[self._image(study["scans"][index], generator) for index in chosen],
+            inputs=[self._inputs(study["scans"][i], spec.target, generator) for i in chosen],
             study_id=study["study_id"],
-            sample_id=sample_id,
+            sample_id=spec.sample_id,
             patient_id=study["patient_id"],
             labels=[int(study["labels"].get(name, -1)) for name in self.label_names],
             texts=texts,
             statements=statements_of(sections),
+            metadata=study["metadata"],
+            target=spec.target,
         )
 
-    def _samples(self, study: Row) -> list[tuple[str, tuple[int, ...]]]:
-        return self.scans.samples(study["study_id"], [scan["scan_id"] for scan in study["scans"]])
-
-    def _image(self, scan: Row, generator: np.random.Generator) -> Float[Tensor, "1 d h w"]:
-        stored = self._in_memory[scan["scan_id"]] if self._in_memory else self._stored(scan)
-        image = self.recipe.network_input(stored)
+    def _inputs(
+        self, scan: Row, target: Row | None, generator: np.random.Generator
+    ) -> dict[str, Tensor]:
+        read = partial(self._read, scan["scan_id"])
+        if self.defer:
+            depth, height, width = scan["shape"]
+            part = self.recipe.region((depth, height, width))
+            return {"image": torch.from_numpy(self.recipe.pack(read("image", part)))}
+        chance = generator if self.training else None
+        inputs = self.recipe.inputs(read, scan, target=target, generator=chance)
         for augment in self.augment:
-            image = augment(image, generator)
-        return image
+            inputs["image"] = augment(inputs["image"], generator)
+        return inputs
 
-    def _stored(self, scan: Row) -> np.ndarray:
-        depth, height, width = scan["shape"]
-        region = self.recipe.region((depth, height, width))
-        whole = all(
-            part.stop - part.start == n for part, n in zip(region, scan["shape"], strict=True)
-        )
-        return self.manifest.cache.read(scan["scan_id"], None if whole else region)
+    def _read(self, scan_id: str, name: str, region: Region | None) -> np.ndarray:
+        if self._in_memory is None:
+            return self.manifest.cache.read(scan_id, region, field=name)
+        stored = self._in_memory[scan_id, name]
+        return stored if region is None else stored[region]

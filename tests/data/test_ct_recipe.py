@@ -4,7 +4,7 @@ import torch
 
 from medvlp.data.ct_recipe import CTRecipe
 from medvlp.data.recipe import require_same_recipe
-from medvlp.data.scan import Rescale, Scan
+from medvlp.data.scan import Rescale, Scan, orientation_of, resampled_affine
 
 
 def scan_of(array: np.ndarray, orientation: str = "SPL", rescale: Rescale | None = None) -> Scan:
@@ -21,6 +21,10 @@ def recipe_of(**changes: object) -> CTRecipe:
         "store_dtype": "float32",
     }
     return CTRecipe(**{**fields, **changes})
+
+
+def stored_of(scan: Scan, **changes: object) -> np.ndarray:
+    return recipe_of(**changes).prepare(scan).arrays["image"]
 
 
 def thorax() -> np.ndarray:
@@ -49,20 +53,44 @@ def test_crop_takes_the_centre_and_pads_the_smaller_half_before() -> None:
 
 
 def test_resampling_has_the_published_size_and_orientation_is_undone() -> None:
-    recipe = recipe_of(spacing_mm=(6.0, 1.5, 1.0))
     array = thorax() + np.arange(10, dtype=np.int16)[None, None]
-    straight = recipe.prepare(scan_of(array))
+    straight = stored_of(scan_of(array), spacing_mm=(6.0, 1.5, 1.0))
     assert straight.shape == (3, 6, 10)  # int(6*3/6), int(10*1/1.5), 10
     turned = Scan(array.transpose(2, 0, 1)[::-1], np.eye(4), (1.0, 3.0, 1.0), "RSP", Rescale())
-    torch.testing.assert_close(recipe.prepare(turned), straight, rtol=0, atol=0)
+    np.testing.assert_array_equal(stored_of(turned, spacing_mm=(6.0, 1.5, 1.0)), straight)
+
+
+def test_the_grid_of_the_stored_volume_is_known() -> None:
+    # slices 3 mm upwards, rows 1 mm to the back, columns 2 mm to the left
+    affine = np.array([[-2.0, 0, 0, 50], [0, -1.0, 0, 40], [0, 0, 3.0, -10], [0, 0, 0, 1]])
+    scan = Scan(thorax(), affine, (3.0, 1.0, 2.0), orientation_of(affine))
+    kept = resampled_affine(scan, "SPL", (6, 10, 10))
+    np.testing.assert_allclose(kept @ [1, 2, 3, 1], affine @ [3, 2, 1, 1])
+    flipped = resampled_affine(scan, "IPL", (6, 10, 10))
+    np.testing.assert_allclose(flipped @ [0, 2, 3, 1], affine @ [3, 2, 5, 1])
+    # half as many slices: the first new one lies between old ones 0 and 1
+    halved = resampled_affine(scan, "SPL", (3, 10, 10))
+    np.testing.assert_allclose(halved @ [0, 0, 0, 1], affine @ [0, 0, 0.5, 1])
+    stated = scan.restated(orientation="IPL")  # the table overrules the header's letters
+    np.testing.assert_allclose(resampled_affine(stated, "IPL", (6, 10, 10))[:3, 0], [0, 0, -3])
+
+
+def test_the_dense_half_may_wait_for_the_device() -> None:
+    stored = stored_of(scan_of(thorax()), store_dtype="int16")
+    recipe = recipe_of(size=(4, 12, 8), store_dtype="int16")
+    assert recipe.can_defer
+    deferred = recipe.finish(torch.from_numpy(recipe.pack(stored)))
+    torch.testing.assert_close(deferred, recipe.network_input(stored), rtol=0, atol=1e-6)
+    assert not recipe_of(fit="resize").can_defer
+    assert not recipe_of(window_hu=(-1000.5, 0.0), store_dtype="int16").can_defer
 
 
 @pytest.mark.parametrize(("dtype", "error"), [("int16", 0.5), ("float16", 0.5), ("float32", 0.0)])
 def test_storage(dtype: str, error: float) -> None:
     array = thorax().astype(np.float32) + 0.3
-    stored = recipe_of(store_dtype=dtype).prepare(scan_of(array))
-    assert stored.dtype == getattr(torch, dtype)
-    assert float((stored.float() - torch.from_numpy(array)).abs().max()) <= error
+    stored = stored_of(scan_of(array), store_dtype=dtype)
+    assert stored.dtype == dtype
+    assert np.abs(stored.astype(np.float32) - array).max() <= error
 
 
 def test_values_that_do_not_fit_are_refused() -> None:
@@ -75,8 +103,8 @@ def test_values_that_do_not_fit_are_refused() -> None:
 @pytest.mark.parametrize("intercept", [-1024.0, -8192.0])
 def test_the_rescale_rule_must_fit_the_numbers(intercept: float) -> None:
     raw = (thorax().astype(np.int32) - int(intercept)).astype(np.int16)
-    stored = recipe_of().prepare(scan_of(raw, rescale=Rescale(1.0, intercept)))
-    np.testing.assert_array_equal(stored.numpy(), thorax())
+    stored = stored_of(scan_of(raw, rescale=Rescale(1.0, intercept)))
+    np.testing.assert_array_equal(stored, thorax())
     with pytest.raises(ValueError, match=r"HU already.*second time"):
         recipe_of().prepare(scan_of(thorax(), rescale=Rescale(1.0, intercept)))
 

@@ -3,6 +3,8 @@ import pytest
 
 from medvlp.data.sampling import (
     AllScans,
+    EachLesion,
+    EachQuestion,
     EachScan,
     GlobalBatchSampler,
     RandomScan,
@@ -71,12 +73,22 @@ def test_chance_follows_from_seed_epoch_and_sample() -> None:
 
 
 def test_scan_choices() -> None:
-    ids, generator = ["a", "b", "c"], np.random.default_rng(0)
-    assert RandomScan().samples("s", ids) == [("s", (0, 1, 2))]
+    generator = np.random.default_rng(0)
+    study = {"study_id": "s", "scans": [{"scan_id": name} for name in "abc"]}
+    assert RandomScan().samples(study) == [("s", (0, 1, 2), None)]
     drawn = [RandomScan().choose((0, 1, 2), generator)[0] for _ in range(50)]
     assert set(drawn) == {0, 1, 2}
-    assert EachScan().samples("s", ids) == [("a", (0,)), ("b", (1,)), ("c", (2,))]
+    each = [("a", (0,), None), ("b", (1,), None), ("c", (2,), None)]
+    assert EachScan().samples(study) == each
     assert EachScan().choose((1,), generator) == [1]
     assert AllScans().choose((0, 1, 2), generator) == [0, 1, 2]
     two = AllScans(2).choose((0, 1, 2), generator)
     assert len(two) == 2 and two == sorted(two)
+
+
+def test_lesions_and_questions_are_samples_of_their_own() -> None:
+    lesion, question = {"lesion_id": "l7"}, {"question": "Where?", "answer": "Left lung"}
+    study = {"study_id": "s", "scans": [{}, {}], "lesions": [lesion], "questions": [question] * 2}
+    assert EachLesion().samples(study) == [("s/l7", (0, 1), lesion)]
+    assert [spec.sample_id for spec in EachQuestion().samples(study)] == ["s/0", "s/1"]
+    assert EachLesion().samples({"study_id": "s", "scans": [{}]}) == []

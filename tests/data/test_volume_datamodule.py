@@ -230,7 +230,7 @@ def test_num_scans_stays_on_the_host(tree: CTRateTree, recipe: CTRecipe) -> None
     assert isinstance(moved["study_id"], list)
 
 
-@pytest.mark.parametrize("name", ["ct_rate", "folder", "phantom_ct_rate"])
+@pytest.mark.parametrize("name", ["ct_rate", "folder", "phantom/ct_rate"])
 @pytest.mark.parametrize("recipe_name", ["hlip_chest_ct", "phantom_chest_ct"])
 def test_configs_build_by_hydra_and_by_jsonargparse(
     tmp_path: Path, name: str, recipe_name: str

@@ -2,6 +2,8 @@
 
 import json
 
+import torch
+
 from medvlp.data.ct_recipe import CTRecipe
 from medvlp.data.readers.registry import read
 from medvlp.data.scan import Rescale
@@ -39,7 +41,7 @@ def preprocess_ct_rate(case: Case) -> None:
                 std=0.226,
                 store_dtype=dtype,
             )
-            stored = recipe.prepare(scan)
+            stored = torch.from_numpy(recipe.prepare(scan).arrays["image"])
             assert list(stored.shape) == entry["out_shape"]
             key = name if dtype == "float32" else f"{name}.float16"
             expected = case.outputs[key].float()

@@ -6,15 +6,17 @@ a new format is a new file. Such modules import their libraries inside the funct
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
 from medvlp.data.scan import Scan
 
 Reader = Callable[[Path], Scan]
+SeriesReader = Callable[[Path, Sequence[Path]], Scan]
 
 _READERS: dict[str, Reader] = {}
+_SERIES_READERS: list[SeriesReader] = []
 
 
 class ReadError(ValueError):
@@ -32,8 +34,18 @@ def reader(*suffixes: str) -> Callable[[Reader], Reader]:
     return register
 
 
-def read(path: Path) -> Scan:
+def series_reader(function: SeriesReader) -> SeriesReader:
+    """Register the decorated function for folders, and for several files that are one scan."""
+    _SERIES_READERS.append(function)
+    return function
+
+
+def read(path: Path, files: Sequence[Path] = ()) -> Scan:
     """Read one volume, whatever its format.
+
+    Args:
+        path: A file, or a folder that holds one scan as a series of files.
+        files: The files of the series, where the folder holds others too.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -42,6 +54,10 @@ def read(path: Path) -> Scan:
     _load_readers()
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there")
+    if files or path.is_dir():
+        if not _SERIES_READERS:
+            raise ReadError(f"{path} is a folder: no reader for a series of files is installed")
+        return _SERIES_READERS[0](path, files)
     name = path.name.lower()
     for suffix in sorted(_READERS, key=len, reverse=True):
         if name.endswith(suffix):
