@@ -1,4 +1,4 @@
-"""NIfTI: `.nii` and `.nii.gz`, inflated in one call, integers kept as integers."""
+"""NIfTI: `.nii` and `.nii.gz`, inflated into the array itself, integers kept as integers."""
 
 import io
 import math
@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
+from medvlp.data.readers.inflate import GZIP_MAGIC, MAX_RATIO, DamagedStreamError, inflate_into
 from medvlp.data.readers.registry import ReadError, reader
 from medvlp.data.scan import Rescale, Scan, orientation_of
-from medvlp.types import Size3D
 
 MAX_BYTES = 16 * 2**30
 """Largest volume that is read; a 1024 x 1024 x 1000 CT in int16 has 2 GiB."""
 
-_DEFLATE_LIMIT = 1032  # deflate cannot shrink by more: a header that claims more is lying
 _NIFTI1_BYTES, _NIFTI2_BYTES = 348, 540
-_GZIP = b"\x1f\x8b"
+_START_BYTES = 1024  # holds the header of either version
+_MAX_SHEAR = 0.01  # cosine between two axes; a gantry tilt of 0.6 degrees
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class _Layout:
     """What the header says of the bytes that follow."""
 
     header: Any
-    size: Size3D
+    size: tuple[int, ...]
     dtype: np.dtype
     offset: int
 
@@ -42,57 +43,83 @@ def read_nifti(path: Path) -> Scan:
         path: Gzip is recognised by content, not by name.
 
     Returns:
-        The array is in storage order, axes (k, j, i), without a copy for little-endian files;
-        it may be read-only.
+        The array is in storage order, axes (k, j, i).
 
     Raises:
         ReadError: If the file is truncated, its header claims another size than it has, it is
-            not one 3D volume, the affine is non-finite or singular, or voxels are NaN or infinite.
+            not one 3D volume, the affine is non-finite, singular or sheared, or voxels are NaN or
+            infinite.
     """
-    data = path.read_bytes()
-    if not data:
+    layout, array = _read(path, max_axes=3)
+    return _scan(path, layout, array, _rescale(path, layout.header))
+
+
+def read_nifti_channels(path: Path) -> tuple[Scan, ...]:
+    """Read a volume of several channels, as diffusion series have, into one scan for each.
+
+    Args:
+        path: A NIfTI file of three or four axes.
+
+    Returns:
+        One scan per step of the fourth axis, voxels in float64 with the header's slope and
+        intercept applied.
+
+    Raises:
+        ReadError: As `read_nifti`, but for the fourth axis.
+    """
+    layout, array = _read(path, max_axes=4)
+    rescale = _rescale(path, layout.header)
+    channels = array.reshape(-1, *array.shape[-3:]).astype(np.float64)
+    if not rescale.is_identity:
+        channels *= rescale.slope
+        channels += rescale.intercept
+    return tuple(_scan(path, layout, channel, Rescale()) for channel in channels)
+
+
+def _read(path: Path, *, max_axes: int) -> tuple[_Layout, np.ndarray]:
+    num_bytes_on_disk = path.stat().st_size
+    if not num_bytes_on_disk:
         raise ReadError(f"{path}: the file has 0 bytes")
-    compressed = data[:2] == _GZIP
-    layout = _layout(path, _inflate(path, data, 1024) if compressed else data)
-    ratio = _DEFLATE_LIMIT if compressed else 1
-    if layout.num_bytes > min(len(data) * ratio, MAX_BYTES):
-        raise ReadError(
-            f"{path}: the header claims {_shape(layout)} voxels ({layout.num_bytes:,} bytes), more "
-            f"than a file of {len(data):,} bytes can hold: it is truncated or its header is wrong"
-        )
-    if compressed:
-        data = _inflate(path, data, layout.num_bytes + 1)
-    if len(data) != layout.num_bytes:
-        amount = "only" if len(data) < layout.num_bytes else "at least"
+    with path.open("rb") as file:
+        compressed = file.read(2) == GZIP_MAGIC
+        start = np.zeros(_START_BYTES, np.uint8)
+        found = _fill(path, file, start, compressed)
+        layout = _layout(path, start[:found].tobytes(), max_axes)
+        if layout.num_bytes > min(num_bytes_on_disk * (MAX_RATIO if compressed else 1), MAX_BYTES):
+            raise ReadError(
+                f"{path}: the header claims {_shape(layout)} voxels ({layout.num_bytes:,} bytes), "
+                f"more than a file of {num_bytes_on_disk:,} bytes can hold: it is truncated or its "
+                "header is wrong"
+            )
+        data = np.empty(layout.num_bytes, np.uint8)
+        found = _fill(path, file, data, compressed)
+    if found != layout.num_bytes:
+        amount = "only" if found < layout.num_bytes else "at least"
         raise ReadError(
             f"{path}: the header claims {_shape(layout)} voxels ({layout.num_bytes:,} bytes), the "
-            f"file holds {amount} {len(data):,}: it is truncated or its header is wrong"
+            f"file holds {amount} {found:,}: it is truncated or its header is wrong"
         )
-    array = np.frombuffer(data, layout.dtype, offset=layout.offset).reshape(layout.size)
+    array = data[layout.offset :].view(layout.dtype).reshape(layout.size)
     if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
+        array = array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
     _check_finite(path, array)
-    return _scan(path, layout, array)
+    return layout, array
 
 
-def _inflate(path: Path, data: bytes, max_bytes: int) -> bytes:
-    from isal import isal_zlib
-
-    damaged: Any = isal_zlib.error
-    parts: list[bytes] = []
-    while data and max_bytes > 0:
-        stream = isal_zlib.decompressobj(wbits=31)
-        try:
-            parts.append(stream.decompress(data, max_bytes))
-        except damaged as error:
-            raise ReadError(f"{path}: damaged gzip stream ({error}); fetch it again") from error
-        max_bytes -= len(parts[-1])
-        # gzip files may be several streams in a row; what is no stream is padding
-        data = stream.unused_data if stream.unused_data[:2] == _GZIP else b""
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+def _fill(
+    path: Path, file: io.BufferedReader, out: UInt8[np.ndarray, " n"], compressed: bool
+) -> int:
+    """Fill `out` from the start of the file; return how much the file holds, see `inflate_into`."""
+    file.seek(0)
+    if not compressed:
+        return file.readinto(out.data) + len(file.read(1))
+    try:
+        return inflate_into(file, out)
+    except DamagedStreamError as error:
+        raise ReadError(f"{path}: damaged gzip stream ({error}); fetch it again") from error
 
 
-def _layout(path: Path, start: bytes) -> _Layout:
+def _layout(path: Path, start: bytes, max_axes: int) -> _Layout:
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
     from nibabel.spatialimages import HeaderDataError
@@ -111,7 +138,7 @@ def _layout(path: Path, start: bytes) -> _Layout:
     header: Any = kind.from_fileobj(io.BytesIO(start[:num_bytes]), check=False)
     if header["magic"].item().rstrip(b"\0")[:2] != b"n+":
         raise ReadError(f"{path}: voxels in a separate file (.hdr/.img) are not supported")
-    size = _size(path, header)
+    size = _size(path, header, max_axes)
     try:
         dtype = header.get_data_dtype()
     except (HeaderDataError, KeyError) as error:
@@ -124,22 +151,24 @@ def _layout(path: Path, start: bytes) -> _Layout:
     return _Layout(header, size, dtype, int(offset))
 
 
-def _size(path: Path, header: Any) -> Size3D:
+def _size(path: Path, header: Any, max_axes: int) -> tuple[int, ...]:
+    """Give the lengths of the array's axes, slowest first, without trailing axes of length 1."""
     num_axes, *lengths = (int(length) for length in header["dim"])
     if not 1 <= num_axes <= 7:
         raise ReadError(f"{path}: the header claims {num_axes} axes (wrong byte order?)")
     lengths = lengths[:num_axes]
-    if num_axes < 3 or any(length != 1 for length in lengths[3:]):
+    if num_axes < 3 or any(length != 1 for length in lengths[max_axes:]):
+        expected = "one 3D volume; split a time or channel axis into files first"
         raise ReadError(
-            f"{path}: the array is {' x '.join(map(str, lengths))}, expected one 3D volume; "
-            "split a time or channel axis into files first"
+            f"{path}: the array is {' x '.join(map(str, lengths))}, expected "
+            f"{expected if max_axes == 3 else 'one 3D volume or several channels of one'}"
         )
     if min(lengths) < 1:
         raise ReadError(f"{path}: the header claims axes of length {lengths}")
-    return lengths[2], lengths[1], lengths[0]
+    return tuple(reversed(lengths[:max_axes]))
 
 
-def _scan(path: Path, layout: _Layout, array: np.ndarray) -> Scan:
+def _scan(path: Path, layout: _Layout, array: np.ndarray, rescale: Rescale) -> Scan:
     affine = _affine(path, layout.header)
     x, y, z = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
     return Scan(
@@ -147,7 +176,7 @@ def _scan(path: Path, layout: _Layout, array: np.ndarray) -> Scan:
         affine=affine,
         spacing_mm=(z, y, x),
         orientation=orientation_of(affine),
-        rescale=_rescale(path, layout.header),
+        rescale=rescale,
         provenance={"path": str(path), "reader": "nifti", "dtype": str(array.dtype)},
     )
 
@@ -166,6 +195,14 @@ def _affine(path: Path, header: Any) -> np.ndarray:
         raise ReadError(
             f"{path}: the affine is singular, so axes or spacing are unknown: {affine.tolist()}"
         )
+    cosines = np.abs(np.triu((affine[:3, :3] / lengths).T @ (affine[:3, :3] / lengths), 1))
+    if cosines.max() > _MAX_SHEAR:
+        raise ReadError(
+            f"{path}: the affine is sheared: two axes meet at "
+            f"{math.degrees(math.acos(min(cosines.max(), 1.0))):.1f} degrees, as after a gantry "
+            "tilt, so its voxels are no boxes; resample it to a rectangular grid, or import the "
+            'DICOM series with tilt="correct"'
+        )
     return affine
 
 
@@ -180,8 +217,9 @@ def _rescale(path: Path, header: Any) -> Rescale:
 
 
 def _check_finite(path: Path, array: np.ndarray) -> None:
-    if array.dtype.kind != "f" or math.isfinite(float(array.sum(dtype=np.float64))):
-        return
+    with np.errstate(all="ignore"):
+        if array.dtype.kind != "f" or math.isfinite(float(array.sum(dtype=np.float64))):
+            return
     count = int(array.size - np.isfinite(array).sum())
     if count:
         raise ReadError(

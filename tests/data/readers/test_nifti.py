@@ -7,7 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medvlp.data.readers.nifti import read_nifti
+from medvlp.data.readers import inflate
+from medvlp.data.readers.nifti import read_nifti, read_nifti_channels
 from medvlp.data.readers.registry import ReadError, known_suffixes, read
 
 Save = Callable[..., Path]
@@ -137,3 +138,72 @@ def test_unknown_suffix_names_the_known_ones(tmp_path: Path) -> None:
         read(tmp_path / "x.jpg")
     with pytest.raises(FileNotFoundError, match=r"x\.nii"):
         read(tmp_path / "x.nii")
+
+
+def rotated(degrees: float, shear: float = 0.0) -> np.ndarray:
+    """Spacing 0.7 x 0.8 x 2.5, turned about x; the slice axis tilted by `shear` degrees more."""
+    turn, tilt = np.radians(degrees), np.radians(degrees + shear)
+    affine = np.eye(4)
+    affine[:3, 0] = 0.7, 0, 0
+    affine[:3, 1] = 0, 0.8 * np.cos(turn), 0.8 * np.sin(turn)
+    affine[:3, 2] = 0, -2.5 * np.sin(tilt), 2.5 * np.cos(tilt)
+    return affine
+
+
+def test_a_rotated_grid_is_read_and_a_sheared_one_refused(save_nifti: Save) -> None:
+    scan = read_nifti(save_nifti(ramp(), rotated(18.5)))
+    assert scan.spacing_mm == pytest.approx((2.5, 0.8, 0.7)) and scan.orientation == "SAR"
+    assert read_nifti(save_nifti(ramp(), rotated(0.0, 0.5))).orientation == "SAR"  # rounding
+    with pytest.raises(ReadError, match=r"meet at 71\.5 degrees, as after a gantry tilt"):
+        read_nifti(save_nifti(ramp(), rotated(3.0, 18.5)))
+
+
+def test_channels_are_scaled_and_come_one_by_one(save_nifti: Save) -> None:
+    array = np.stack([ramp(), ramp() + 100], axis=-1)
+    path = save_nifti(array, name="dwi.nii")
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<ff", data, 112, 0.5, -3.0)
+    path.write_bytes(bytes(data))
+    expected = np.asarray(nib.load(path, mmap=False).get_fdata())
+    scans = read_nifti_channels(path)
+    assert len(scans) == 2 and scans[0].rescale.is_identity
+    for channel, scan in enumerate(scans):
+        np.testing.assert_array_equal(scan.array.T, expected[..., channel])
+        assert scan.array.dtype == np.float64 and scan.spacing_mm == pytest.approx((2.5, 0.8, 0.7))
+    with pytest.raises(ReadError, match="5 x 4 x 3 x 2, expected one 3D volume"):
+        read_nifti(path)
+    (one,) = read_nifti_channels(save_nifti(ramp()))
+    np.testing.assert_array_equal(one.array.T, ramp())
+    with pytest.raises(ReadError, match="one 3D volume or several channels of one"):
+        read_nifti_channels(save_nifti(np.zeros((3, 3, 3, 2, 2), np.int16)))
+
+
+def test_a_missing_checksum_is_a_truncated_file(save_nifti: Save) -> None:
+    path = save_nifti(ramp())
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ReadError, match="ends before the checksum"):
+        read_nifti(path)
+
+
+def test_infinities_of_both_signs_are_counted(save_nifti: Save) -> None:
+    array = ramp("float32")
+    array[0, 0, :2] = np.inf, -np.inf
+    with pytest.raises(ReadError, match="2 of 60 voxels"):
+        read_nifti(save_nifti(array))
+
+
+@pytest.mark.parametrize("border", [-1, 0, 1])
+def test_streams_may_end_anywhere_in_a_chunk(tmp_path: Path, border: int) -> None:
+    generator = np.random.default_rng(0)
+    plain = generator.integers(0, 256, 3 * inflate._CHUNK, np.uint8)
+    first = gzip.compress(plain[: inflate._CHUNK - 100 - border], mtime=0)
+    spare = inflate._CHUNK + border - len(first)  # of stored bytes the length is known
+    first = gzip.compress(plain[: inflate._CHUNK - 100 - border + spare], mtime=0)
+    cut = inflate._CHUNK - 100 - border + spare
+    (tmp_path / "x.gz").write_bytes(first + gzip.compress(plain[cut:]) + bytes(border + 1))
+    out = np.zeros(len(plain), np.uint8)
+    with (tmp_path / "x.gz").open("rb") as file:
+        assert inflate.inflate_into(file, out) == len(plain)
+    np.testing.assert_array_equal(out, plain)
+    with (tmp_path / "x.gz").open("rb") as file:
+        assert inflate.inflate_into(file, out[:-1]) == len(plain)  # one more than asked for
