@@ -1,12 +1,17 @@
-"""CT-RATE: 50,188 chest CTs with reports and 18 labels (Hamamci et al., CC BY-NC-SA 4.0)."""
+"""CT-RATE: 50,188 chest CTs with reports and 18 labels (Hamamci et al., CC BY-NC-SA 4.0).
+
+Access is requested at huggingface.co/datasets/ibrahimhamamci/CT-RATE. Layout and columns are those
+of the published tables; the tree of masks is that of the fVLM repository.
+"""
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from medvlp.data.ct_rate_tree import VOLUME_NAME, volume_files
 from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.scan import Rescale, check_orientation
 from medvlp.data.tables import is_empty, read_table
@@ -35,11 +40,11 @@ LABEL_NAMES = (
     "Interlobular septal thickening",
 )
 EXCLUDED = ("train_1267_a_4", "train_11755_a_3", "train_11755_a_4")  # no spacing, or not a chest
-_VOLUME_NAME = re.compile(r"((train|valid)_\d+)_([a-z]+)_(\d+)\.nii(\.gz)?")
 _METADATA_COLUMNS = ("VolumeName", "RescaleSlope", "RescaleIntercept", "XYSpacing", "ZSpacing")
 _REPORT_COLUMNS = ("VolumeName", "Findings_EN", "Impressions_EN")
 _FILE_PREFIX = {"train": "train", "valid": "validation"}  # as the published tables are named
 _SPLIT = {"train": "train", "valid": "test"}  # the published "valid" is held out for testing
+_FOLDERS = {"ct_rate": "{split}", "ct_rate_fixed": "{split}_fixed"}  # of v1 and of v2
 
 
 class CTRate(StudySource):
@@ -55,9 +60,14 @@ class CTRate(StudySource):
             published preprocessing takes the storage order as it is. None trusts each header.
         label_names: Columns of the label tables, in the order of a batch.
         excluded: Volumes (without suffix) to leave out; the default is the published list.
+        anatomy_masks: Where organ masks lie under the dataset folder, in the same tree and of the
+            same names as the volumes, such as "{split}_mask" or "merged_{split}_masks" of fVLM's
+            layout; they become the companion "anatomy_mask".
     """
 
     name = "ct_rate"
+    version = "ct_rate"
+    metadata_columns = _METADATA_COLUMNS
 
     def __init__(
         self,
@@ -67,6 +77,7 @@ class CTRate(StudySource):
         orientation: str | None = "SPL",
         label_names: Sequence[str] = LABEL_NAMES,
         excluded: Sequence[str] = EXCLUDED,
+        anatomy_masks: str | None = None,
     ) -> None:
         unknown = [split for split in splits if split not in _SPLIT]
         if unknown or not splits:
@@ -78,6 +89,7 @@ class CTRate(StudySource):
         self.orientation = orientation
         self.label_names = tuple(label_names)
         self.excluded = frozenset(excluded)
+        self.anatomy_masks = anatomy_masks
         self.skips: list[Skip] = []
 
     def describe(self) -> dict[str, Any]:
@@ -89,6 +101,7 @@ class CTRate(StudySource):
             "orientation": self.orientation,
             "label_names": list(self.label_names),
             "excluded": sorted(self.excluded),
+            "anatomy_masks": self.anatomy_masks,
         }
 
     def studies(self) -> Iterator[StudyRecord]:
@@ -106,25 +119,30 @@ class CTRate(StudySource):
             f"no CT-RATE under {self.root}: expected dataset/{{train,valid,metadata,"
             "radiology_text_reports,multi_abnormality_labels}. Request access at "
             "huggingface.co/datasets/ibrahimhamamci/CT-RATE (CC BY-NC-SA 4.0), or write a small "
-            "twin with: python -m medvlp.phantom ct_rate DIR"
+            f"twin with: python -m medvlp.phantom {self.version} DIR"
         )
 
     def _split_studies(self, dataset: Path, split: str) -> Iterator[StudyRecord]:
-        prefix = _FILE_PREFIX[split]
+        prefix, out = _FILE_PREFIX[split], self._left_out(dataset, split)
         folder = dataset / "radiology_text_reports"
-        reports = self._by_volume(folder / f"{prefix}_reports.csv", _REPORT_COLUMNS)
+        reports = self._by_volume(folder / f"{prefix}_reports.csv", _REPORT_COLUMNS, out)
         folder = dataset / "multi_abnormality_labels"
         labels = self._by_volume(
-            folder / f"{split}_predicted_labels.csv", ("VolumeName", *self.label_names)
+            folder / f"{split}_predicted_labels.csv", ("VolumeName", *self.label_names), out
         )
         metadata = self._by_volume(
-            dataset / "metadata" / f"{prefix}_metadata.csv", _METADATA_COLUMNS
+            dataset / "metadata" / f"{prefix}_metadata.csv", self.metadata_columns, out
         )
-        files = _volume_files(dataset / split)
+        files = {
+            name: path
+            for name, path in self._volumes(dataset, split).items()
+            if name.split(".")[0] not in out
+        }
+        masks = self._masks(dataset, split)
         self._account(files, metadata, reports)
         for session, volumes in _sessions(metadata).items():
             scans = [self._scan(name, metadata[name], files) for name in volumes]
-            present = tuple(scan for scan in scans if scan is not None)
+            present = tuple(self._with_mask(scan, masks) for scan in scans if scan is not None)
             if present:
                 rows = [reports[name] for name in volumes if name in reports]
                 yield StudyRecord(
@@ -137,17 +155,49 @@ class CTRate(StudySource):
                     metadata=_subgroups(metadata[volumes[0]]),
                 )
 
-    def _by_volume(self, path: Path, columns: Sequence[str]) -> dict[str, Row]:
+    def _left_out(self, dataset: Path, split: str) -> frozenset[str]:
+        """Name the volumes (without suffix) that are not wanted."""
+        return self.excluded
+
+    def _volumes(self, dataset: Path, split: str) -> dict[str, Path]:
+        folder = dataset / _FOLDERS[self.version].format(split=split)
+        for version, other in _FOLDERS.items():
+            if not folder.is_dir() and (dataset / other.format(split=split)).is_dir():
+                raise FileNotFoundError(
+                    f"{folder} is not there, but {other.format(split=split)}/ is: read these files "
+                    f"with data={version}; v1 has raw numbers, the 'fixed' files of v2 have HU"
+                )
+        return volume_files(folder)
+
+    def _masks(self, dataset: Path, split: str) -> dict[str, Path] | None:
+        if self.anatomy_masks is None:
+            return None
+        return volume_files(dataset / self.anatomy_masks.format(split=split))
+
+    def _with_mask(self, scan: ScanRecord, masks: dict[str, Path] | None) -> ScanRecord:
+        if masks is None:
+            return scan
+        if scan.path.name not in masks:
+            self.skips.append(Skip(scan.path.name, "no organ mask: kept, for recipes without one"))
+            return scan
+        return replace(scan, companions={"anatomy_mask": masks[scan.path.name]})
+
+    def _by_volume(
+        self, path: Path, columns: Sequence[str], left_out: frozenset[str]
+    ) -> dict[str, Row]:
         rows: dict[str, Row] = {}
-        for row in read_table(path, columns):
+        broken: list[str] = []
+        table = read_table(path, columns, broken=broken)
+        self.skips += [Skip(str(path), f"{problem}; row ignored") for problem in broken]
+        for row in table:
             name = row["VolumeName"].strip()
-            if not _VOLUME_NAME.fullmatch(name):
+            if not VOLUME_NAME.fullmatch(name):
                 reason = "not a CT-RATE volume name (like train_1_a_1.nii.gz); row ignored"
                 self.skips.append(Skip(name, f"{path.name}: {reason}"))
             elif name in rows:
                 reason = "the volume is listed more than once; the first row counts"
                 self.skips.append(Skip(name, f"{path.name}: {reason}"))
-            elif name.split(".")[0] not in self.excluded:
+            elif name.split(".")[0] not in left_out:
                 rows[name] = row
         return rows
 
@@ -155,7 +205,7 @@ class CTRate(StudySource):
         self, files: dict[str, Path], metadata: dict[str, Row], reports: dict[str, Row]
     ) -> None:
         for name in files:
-            if name not in metadata and name.split(".")[0] not in self.excluded:
+            if name not in metadata:
                 self.skips.append(Skip(name, "the volume has no row in the metadata table"))
         for name in reports:
             if name not in metadata and name not in files:
@@ -202,24 +252,6 @@ class CTRate(StudySource):
                 reason = f"its volumes disagree on the label {name!r}: counted as unknown"
                 self.skips.append(Skip(session, reason))
         return labels
-
-
-def _volume_files(folder: Path) -> dict[str, Path]:
-    """Find <patient>/<session>/<volume> by listing: no path is ever built from a table."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not there; it must hold the volumes of the split")
-    files: dict[str, Path] = {}
-    for patient in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if not patient.is_dir():
-            continue
-        for session in sorted(os.scandir(patient.path), key=lambda entry: entry.name):
-            if not session.is_dir():
-                continue
-            for volume in sorted(os.scandir(session.path), key=lambda entry: entry.name):
-                match = _VOLUME_NAME.fullmatch(volume.name)
-                if match and session.name == f"{match[1]}_{match[3]}" and volume.is_file():
-                    files[volume.name] = Path(volume.path)
-    return files
 
 
 def _sessions(metadata: dict[str, Row]) -> dict[str, list[str]]:

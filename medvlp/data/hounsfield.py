@@ -43,7 +43,8 @@ def check_hounsfield(array: np.ndarray, rescale: Rescale) -> None:
     if low > _NO_BODY or (low >= 0 and raw):
         raise ValueError(
             f"the lowest value is {low:g} after slope {rescale.slope:g} and intercept "
-            f"{rescale.intercept:g}, expected air near -1000 HU: the rescale intercept is missing"
+            f"{rescale.intercept:g}, expected air near -1000 HU: the rescale intercept is missing "
+            "(raw numbers of CT-RATE v1 need that of its table: data=ct_rate)"
         )
 
 

@@ -9,12 +9,16 @@ _EMPTY = {"", "nan", "none", "null", "n/a", "na"}
 _MAX_FIELD_CHARACTERS = 10_000_000
 
 
-def read_table(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
+def read_table(
+    path: Path, required: Sequence[str], *, broken: list[str] | None = None
+) -> list[dict[str, str]]:
     """Read a CSV file into one dictionary of strings per row.
 
     Args:
         path: UTF-8, with or without a byte order mark.
         required: Columns that must be there.
+        broken: Gets a message for each row with too many or too few cells, which is then left
+            out; without it the first such row is an error.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -30,10 +34,10 @@ def read_table(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
             columns = [str(name).strip() for name in reader.fieldnames or []]
             reader.fieldnames = columns
             _check_columns(path, columns, required)
-            rows = [_clean(path, row, reader.line_num) for row in reader]
+            rows = [row for raw in reader if (row := _clean(path, raw, reader.line_num, broken))]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a readable UTF-8 CSV table: {error}") from error
-    if not rows:
+    if not rows and not broken:
         raise ValueError(f"{path} has a header but no rows; check the download")
     return rows
 
@@ -72,10 +76,16 @@ def _check_columns(path: Path, columns: list[str], required: Sequence[str]) -> N
             )
 
 
-def _clean(path: Path, row: dict[str | None, str | list[str] | None], line: int) -> dict[str, str]:
-    if None in row or None in row.values():
+def _clean(
+    path: Path, row: dict[str | None, str | list[str] | None], line: int, broken: list[str] | None
+) -> dict[str, str]:
+    """Return a row of strings, or an empty one that was added to `broken`."""
+    if None not in row and None not in row.values():
+        return {str(name): str(value) for name, value in row.items()}
+    problem = f"line {line}: the row has more or fewer cells than the header"
+    if broken is None:
         raise ValueError(
-            f"{path}, line {line}: the row has more or fewer cells than the header; "
-            "a text with a comma or a line break must stand in double quotes"
+            f"{path}, {problem}; a text with a comma or a line break must stand in double quotes"
         )
-    return {str(name): str(value) for name, value in row.items()}
+    broken.append(f"{path.name}, {problem}")
+    return {}
