@@ -10,7 +10,7 @@ Axis letters used in all annotations:
 from enum import IntEnum
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer, Shaped
 from torch import Tensor
 
 Size3D = tuple[int, int, int]
@@ -87,6 +87,38 @@ class VolumeBatch(TypedDict):
     slices: NotRequired[Float[Tensor, "n m c h w"]]
     lesion_coarse: NotRequired[Float[Tensor, "n c d h w"]]
     lesion_fine: NotRequired[Float[Tensor, "n c d h w"]]
+
+
+class ImageBatch(TypedDict):
+    """A batch of 2D images.
+
+    Attributes:
+        image: Bytes until the batch is on the device, normalised from there on.
+        sample_id: One per image.
+        patient_id: One per image; statistics resample patients.
+        recipe_hash: Hash of the preprocessing contract that made `image`.
+        labels: 1 present, 0 absent, -1 unknown, in the order of the label names.
+        metadata: One per image: modality and the like.
+        tokens: See `VolumeBatch`, and so for the fields that follow.
+        text_study: The row of the image each text belongs to.
+        text_kind: A `TextKind` per text.
+        num_truncated: How many of the texts were longer than the tokenizer's context.
+        text_statements: 63-bit hashes of the sentences of each text; -1 fills.
+        study_statements: 63-bit hashes of all sentences of each image's texts; -1 fills.
+    """
+
+    image: Shaped[Tensor, "b c h w"]
+    sample_id: list[str]
+    patient_id: list[str]
+    recipe_hash: str
+    labels: Int[Tensor, "b k"]
+    metadata: list[dict[str, str]]
+    tokens: NotRequired[Tokens]
+    text_study: NotRequired[Int[Tensor, " t"]]
+    text_kind: NotRequired[Int[Tensor, " t"]]
+    num_truncated: NotRequired[int]
+    text_statements: NotRequired[Int[Tensor, "t u"]]
+    study_statements: NotRequired[Int[Tensor, "b m"]]
 
 
 class TwoTowerOutput(TypedDict):

@@ -2,21 +2,22 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from medvlp.data.image_dataset import ImageSample
 from medvlp.data.volume_dataset import Sample
-from medvlp.types import Tokens, VolumeBatch
+from medvlp.types import ImageBatch, Tokens, VolumeBatch
 
 Tokenizer = Callable[[Sequence[str]], Tokens]
 
 
-class Collate:
-    """Makes a `VolumeBatch`; runs in the loader's workers, so that they tokenise.
+class _Collate:
+    """Batches what samples say of themselves; runs in the workers, so that they tokenise.
 
     Args:
         tokenizer: None leaves texts out.
@@ -27,22 +28,15 @@ class Collate:
         self.tokenizer = tokenizer
         self.recipe_hash = recipe_hash
 
-    def __call__(self, samples: Sequence[Sample]) -> VolumeBatch:
-        """Pack samples in their order."""
-        packed = _packed([inputs for sample in samples for inputs in sample.inputs])
-        batch: VolumeBatch = {
-            "image": packed.pop("image"),
-            "num_scans": torch.tensor([len(sample.inputs) for sample in samples]),
-            "study_id": [sample.study_id for sample in samples],
+    def _described(self, samples: Sequence[Sample] | Sequence[ImageSample]) -> dict[str, Any]:
+        batch: dict[str, Any] = {
             "sample_id": [sample.sample_id for sample in samples],
             "patient_id": [sample.patient_id for sample in samples],
             "recipe_hash": self.recipe_hash,
             "study_statements": _filled([sample.statements for sample in samples]),
             "labels": torch.tensor([sample.labels for sample in samples], dtype=torch.int64),
             "metadata": [dict(sample.metadata) for sample in samples],
-            "target": [sample.target for sample in samples],
         }
-        batch.update(cast(VolumeBatch, packed))
         owners = [row for row, sample in enumerate(samples) for _ in sample.texts]
         if self.tokenizer is not None and owners:
             units = [unit for sample in samples for unit in sample.texts]
@@ -60,6 +54,30 @@ class Collate:
             warnings.filterwarnings("ignore", message=r"\d+ of \d+ texts are longer")
             tokens = self.tokenizer(texts)
         return tokens, getattr(self.tokenizer, "num_truncated", 0) - before
+
+
+class Collate(_Collate):
+    """Makes a `VolumeBatch`."""
+
+    def __call__(self, samples: Sequence[Sample]) -> VolumeBatch:
+        """Pack samples in their order."""
+        batch = {
+            **_packed([inputs for sample in samples for inputs in sample.inputs]),
+            "num_scans": torch.tensor([len(sample.inputs) for sample in samples]),
+            "study_id": [sample.study_id for sample in samples],
+            "target": [sample.target for sample in samples],
+            **self._described(samples),
+        }
+        return cast(VolumeBatch, batch)
+
+
+class ImageCollate(_Collate):
+    """Makes an `ImageBatch`."""
+
+    def __call__(self, samples: Sequence[ImageSample]) -> ImageBatch:
+        """Stack samples in their order."""
+        images = np.stack([sample.image.numpy() for sample in samples])
+        return cast(ImageBatch, {"image": torch.from_numpy(images), **self._described(samples)})
 
 
 def _packed(scans: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medvlp.data.image_recipe import ImageRecipe
+
+
+def recipe_of(size: int = 4, **changes: object) -> ImageRecipe:
+    fields = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.5, 1.0)}
+    return ImageRecipe(size, **{**fields, **changes})
+
+
+def test_the_shorter_side_is_resized_and_the_centre_cut() -> None:
+    pixels = np.zeros((4, 11), np.uint8)
+    pixels[:, 4:8] = 200  # offset round((11 - 4) / 2) = round(3.5) = 4
+    cut = recipe_of().evaluation_input(Image.fromarray(pixels))
+    assert cut.shape == (3, 4, 4) and cut.dtype == torch.uint8
+    assert (cut == 200).all()
+
+
+def test_normalisation_by_hand() -> None:
+    image = torch.tensor([0, 255, 51], dtype=torch.uint8).reshape(3, 1, 1)
+    normalised = recipe_of().finish(image).flatten()
+    assert normalised.tolist() == pytest.approx([-2.0, 1.0, -0.3])
+
+
+def test_the_long_side_is_truncated() -> None:
+    recipe = recipe_of(6)
+    image = Image.fromarray(np.arange(5 * 8, dtype=np.uint8).reshape(5, 8))
+    wide = np.array(image.resize((int(6 * 8 / 5), 6), Image.Resampling.BICUBIC))
+    left = round((9 - 6) / 2)
+    expected = torch.from_numpy(wide[:, left : left + 6].copy())
+    assert torch.equal(recipe.evaluation_input(image)[0], expected)
+
+
+def test_sixteen_bits_are_scaled_by_default_and_saturate_as_published() -> None:
+    pixels = np.linspace(1000, 3000, 16, dtype=np.uint16).reshape(4, 4)
+    image = Image.fromarray(pixels)
+    default = recipe_of().evaluation_input(image)
+    assert default.min() == 0 and default.max() == 255
+    assert (recipe_of(compat="published").evaluation_input(image) == 255).all()
+
+
+def test_a_palette_is_resolved_before_resizing_by_default() -> None:
+    image = Image.new("P", (8, 8))
+    image.putpalette([0, 0, 0, 255, 255, 255] + [0] * 750)
+    image.putdata([(x // 1) % 2 for _ in range(8) for x in range(8)])
+    smooth = recipe_of().evaluation_input(image)
+    nearest = recipe_of(compat="published").evaluation_input(image)
+    assert ((smooth > 0) & (smooth < 255)).any()
+    assert set(nearest.unique().tolist()) <= {0, 255}
+
+
+def test_transparency_lies_on_black() -> None:
+    image = Image.new("RGBA", (4, 4), (255, 255, 255, 0))
+    assert recipe_of().evaluation_input(image).max() == 0
+
+
+def test_training_crops_stay_inside_and_follow_the_generator() -> None:
+    recipe = recipe_of(crop_scale=(0.3, 0.6))
+    for seed in range(50):
+        left, top, right, bottom = recipe.random_box((30, 20), np.random.default_rng(seed))
+        assert 0 <= left < right <= 30 and 0 <= top < bottom <= 20
+        share, ratio = (right - left) * (bottom - top) / 600, (right - left) / (bottom - top)
+        assert 0.2 < share < 0.7 and 0.7 < ratio < 1.45
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8))
+    first, again = (recipe.training_input(image, np.random.default_rng(3)) for _ in range(2))
+    assert torch.equal(first, again)
+
+
+def test_a_strip_falls_back_to_a_centred_crop() -> None:
+    box = recipe_of(crop_scale=(1.0, 1.0)).random_box((100, 10), np.random.default_rng(0))
+    assert box == (43, 0, 56, 10)  # 13 = round(10 * 4 / 3) pixels wide
+
+
+def test_hash_depends_on_what_changes_an_evaluation() -> None:
+    assert recipe_of().hash == recipe_of(crop_scale=(0.5, 1.0)).hash
+    changes = [{"size": 5}, {"mean": (0.4, 0.5, 0.5)}, {"compat": "published"}]
+    assert len({recipe_of(**change).hash for change in changes} | {recipe_of().hash}) == 4
+
+
+@pytest.mark.parametrize(
+    "change", [{"size": 0}, {"std": (1.0, 1.0, 0.0)}, {"crop_scale": (0.9, 0.1)}]
+)
+def test_impossible_recipes(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        recipe_of(**change)
