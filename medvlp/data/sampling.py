@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
+from medvlp.data.batching import Batching, FixedSize, SampleFacts
 from medvlp.data.manifest import Row
 
 
@@ -25,20 +27,25 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
     wraps it.
 
     Args:
-        num_samples: In the split.
-        batch_size: Of the global batch, over all ranks.
+        samples: What is known of them, or merely their number.
+        batch_size: Of the global batch, over all ranks; the most where batches differ in size.
         shuffle: A new permutation for every epoch.
-        drop_last: True leaves an incomplete last batch out (training). False fills it by
-            repeating samples from the start, so that all ranks have equal batches; `sample_id`
-            lets an evaluation drop the repeats.
+        drop_last: True leaves incomplete batches out (training). False gives the ranks equal
+            numbers of their samples by repeating some within the batch; `sample_id` lets an
+            evaluation drop the repeats.
         seed: With the epoch, decides the permutation.
         rank: Of this process.
         world_size: Number of processes.
+        batching: How samples are grouped; None takes `batch_size` of them for each batch.
+
+    Attributes:
+        epoch: Whose batches come next.
+        first_batch: How many batches of the epoch the next pass leaves out.
     """
 
     def __init__(
         self,
-        num_samples: int,
+        samples: SampleFacts | int,
         batch_size: int,
         *,
         shuffle: bool,
@@ -46,43 +53,56 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        batching: Batching | None = None,
     ) -> None:
-        if batch_size < 1 or batch_size % world_size:
+        self.facts = SampleFacts.uniform(samples) if isinstance(samples, int) else samples
+        self.batching = batching or FixedSize()
+        self.batching.check(self.facts, batch_size, world_size=world_size)
+        if drop_last and not self.batching.num_full_batches(self.facts, batch_size):
             raise ValueError(
-                f"batch_size is {batch_size} and counts all {world_size} processes together: it "
-                "must be a positive multiple of their number"
-            )
-        if drop_last and num_samples < batch_size:
-            raise ValueError(
-                f"{num_samples} samples do not fill one batch of {batch_size}; "
+                f"{len(self.facts)} samples do not fill one batch of {batch_size}; "
                 "lower data.batch_size or prepare more studies"
             )
-        self.num_samples, self.batch_size = num_samples, batch_size
-        self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
+        self.batch_size, self.seed = batch_size, seed
+        self.shuffle, self.drop_last = shuffle, drop_last
         self.rank, self.world_size = rank, world_size
-        self.epoch = 0
+        self.epoch = self.first_batch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the permutation of the epoch that comes."""
         self.epoch = epoch
 
     def __len__(self) -> int:
+        """Count the batches of a whole epoch."""
         if self.drop_last:
-            return self.num_samples // self.batch_size
-        return -(-self.num_samples // self.batch_size)
+            return self.batching.num_full_batches(self.facts, self.batch_size)
+        return len(self.global_batches())
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        order = epoch_order(self.num_samples, self.seed, self.epoch, shuffle=self.shuffle)
-        # A last batch that is to be filled gets only as many samples as the ranks need to be equal.
-        local = self.batch_size // self.world_size
-        for batch in range(len(self)):
-            start = batch * self.batch_size
-            here = min(self.batch_size, self.num_samples - start)
-            if here < self.batch_size:
-                local = -(-here // self.world_size)
-            first = start + self.rank * local
-            indices = order[np.arange(first, first + local) % self.num_samples]
-            yield [SampleKey(self.epoch, int(index)) for index in indices]
+        return map(self._own, self.global_batches()[self.first_batch :], repeat(self.epoch))
+
+    def global_batches(self) -> list[np.ndarray]:
+        """List the samples of every batch of the epoch, over all ranks."""
+        order = epoch_order(len(self.facts), self.seed, self.epoch, shuffle=self.shuffle)
+        chance = np.random.default_rng((self.seed, self.epoch, 2)) if self.shuffle else None
+        batches = self.batching.batches(order, self.facts, self.batch_size, generator=chance)
+        return batches[: len(self)] if self.drop_last else batches
+
+    def _own(self, batch: np.ndarray, epoch: int) -> list[SampleKey]:
+        """Return this rank's part of a batch; it is never empty."""
+        local = -(-len(batch) // self.world_size)
+        places = np.arange(self.rank * local, (self.rank + 1) * local) % len(batch)
+        return [SampleKey(epoch, int(index)) for index in batch[places]]
+
+    def describe(self) -> dict[str, Any]:
+        """Name all that the global batches of an epoch follow from."""
+        return {
+            "num_samples": len(self.facts),
+            "samples": self.facts.digest,
+            "batch_size": self.batch_size,
+            "batching": self.batching.describe(),
+            "seed": self.seed,
+        }
 
 
 def epoch_order(num_samples: int, seed: int, epoch: int, *, shuffle: bool) -> np.ndarray:
@@ -120,7 +140,11 @@ class ScanChoice(ABC):
 
     @abstractmethod
     def choose(self, scans: Sequence[int], generator: np.random.Generator) -> Sequence[int]:
-        """Choose among the scans that a sample may show."""
+        """Choose among the scans that a sample may show; how many does not depend on chance."""
+
+    def target(self, spec: SampleSpec, study: Row, generator: np.random.Generator) -> Row | None:
+        """Return the lesion or question that the sample is about."""
+        return spec.target
 
 
 class RandomScan(ScanChoice):
@@ -185,6 +209,19 @@ class EachQuestion(RandomScan):
     def samples(self, study: Row) -> list[SampleSpec]:
         """Make one sample per question."""
         return _about(study, "questions", None)
+
+
+class RandomQuestion(RandomScan):
+    """One random question of a study per epoch, on one random scan; others give none."""
+
+    def samples(self, study: Row) -> list[SampleSpec]:
+        """Make one sample of a study that has questions."""
+        return [_whole(study)] if study.get("questions") else []
+
+    def target(self, spec: SampleSpec, study: Row, generator: np.random.Generator) -> Row | None:
+        """Draw a question."""
+        questions = study["questions"]
+        return questions[int(generator.integers(len(questions)))]
 
 
 def _whole(study: Row) -> SampleSpec:

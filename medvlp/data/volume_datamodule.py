@@ -1,54 +1,33 @@
 """The DataModule of all 3D data sets: prepared studies in, packed batches out."""
 
 import logging
-import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader
 
+from medvlp.data.batching import Batching, FixedSize
 from medvlp.data.collate import Collate, Tokenizer
+from medvlp.data.cut_texts import CutTexts
 from medvlp.data.engine import Engine, LocalEngine
 from medvlp.data.manifest import Manifest, dataset_folder, is_prepared
 from medvlp.data.preparation import prepare_dataset, quarantine_file
 from medvlp.data.progress import ScanProgress
 from medvlp.data.recipe import Recipe, require_same_recipe
 from medvlp.data.records import StudySource
-from medvlp.data.sampling import EachScan, GlobalBatchSampler, RandomScan, ScanChoice
+from medvlp.data.resumable_loader import ResumableLoader, resumable_loader
+from medvlp.data.sampling import GlobalBatchSampler
+from medvlp.data.scan_policy import ScanPolicy
 from medvlp.data.splits import Splits
 from medvlp.data.tables import nearest
 from medvlp.data.texts import ReportText, TextSampler
-from medvlp.data.volume_dataset import Augmentation, VolumeDataset
-from medvlp.types import Tokens, VolumeBatch
+from medvlp.data.transfer import move
+from medvlp.data.volume_dataset import VolumeDataset
+from medvlp.types import VolumeBatch
 
 _LOG = logging.getLogger(__name__)
-_ON_HOST = {"num_scans"}  # it is the host that cuts sequences
-
-
-class ScanPolicy:
-    """How the scans of a study become samples.
-
-    Args:
-        train: While training; None is one random scan per study.
-        evaluation: Else; None makes every scan a sample of its own.
-        augment: Callables on the network input (1 d h w) and a generator; training only.
-    """
-
-    def __init__(
-        self,
-        train: ScanChoice | None = None,
-        evaluation: ScanChoice | None = None,
-        *,
-        augment: Sequence[Augmentation] = (),
-    ) -> None:
-        self.train = train or RandomScan()
-        self.evaluation = evaluation or EachScan()
-        self.augment = tuple(augment)
 
 
 class VolumeDataModule(LightningDataModule):
@@ -65,7 +44,8 @@ class VolumeDataModule(LightningDataModule):
         texts: What of a report a training step sees; the whole report by default.
         scans: How scans become samples.
         splits: What is held out.
-        batch_size: Of the global batch, over all ranks.
+        batch_size: Studies of the global batch, over all ranks; the most where they differ.
+        batching: How samples are grouped; None takes `batch_size` of them for each batch.
         num_workers: Loader processes per rank.
         in_memory: Keep the decompressed volumes of a split and read them without workers; for
             small volumes.
@@ -86,6 +66,7 @@ class VolumeDataModule(LightningDataModule):
         scans: ScanPolicy | None = None,
         splits: Splits | None = None,
         batch_size: int = 16,
+        batching: Batching | None = None,
         num_workers: int = 0,
         in_memory: bool = False,
         seed: int = 0,
@@ -102,11 +83,12 @@ class VolumeDataModule(LightningDataModule):
         self.source, self.recipe, self.cache_dir = source, recipe, Path(cache_dir)
         self.tokenizer, self.texts = tokenizer, texts or ReportText()
         self.scans, self.splits, self.dense = scans, splits or Splits(), dense
-        self.batch_size, self.seed, self.in_memory = batch_size, seed, in_memory
+        self.batch_size, self.batching = batch_size, batching or FixedSize()
+        self.seed, self.in_memory = seed, in_memory
         self.num_workers = 0 if in_memory else num_workers
         self.engine = engine or LocalEngine()
         self.datasets: dict[str, VolumeDataset] = {}
-        self._num_texts = self._num_truncated = 0
+        self._cut_texts = CutTexts()
 
     @property
     def folder(self) -> Path:
@@ -167,19 +149,19 @@ class VolumeDataModule(LightningDataModule):
             if split not in self.datasets:
                 self.datasets[split] = self._dataset(manifest, split, rows[split])
 
-    def train_dataloader(self) -> DataLoader[VolumeBatch]:
+    def train_dataloader(self) -> ResumableLoader:
         """Shuffle, drop the incomplete last batch."""
         return self._loader("train")
 
-    def val_dataloader(self) -> DataLoader[VolumeBatch]:
+    def val_dataloader(self) -> ResumableLoader:
         """Go through the held-out patients in order."""
         return self._loader("val")
 
-    def test_dataloader(self) -> DataLoader[VolumeBatch]:
+    def test_dataloader(self) -> ResumableLoader:
         """Go through the test split in order."""
         return self._loader("test")
 
-    def predict_dataloader(self) -> DataLoader[VolumeBatch]:
+    def predict_dataloader(self) -> ResumableLoader:
         """Go through `splits.predict` in order."""
         return self._loader("predict")
 
@@ -187,40 +169,17 @@ class VolumeDataModule(LightningDataModule):
         self, batch: VolumeBatch, device: torch.device, dataloader_idx: int
     ) -> VolumeBatch:
         """Move what the device computes with, and finish images there; `num_scans` stays."""
-        self._count_cut_texts(batch)
-        moved = {
-            name: value if name in _ON_HOST else _move(value, device)
-            for name, value in batch.items()
-        }
+        self._cut_texts.count(batch)
+        moved = move(batch, device)
         if self.dense == "device":
-            moved["image"] = self.recipe.finish(cast(Tensor, moved["image"]))
-        return cast(VolumeBatch, moved)
+            moved["image"] = self.recipe.finish(moved["image"])
+        return moved
 
     def teardown(self, stage: str) -> None:
         """Say how many texts were cut, over all loader workers."""
-        if self._num_truncated:
-            rank, world_size = self._rank()
-            _LOG.warning(
-                "%s%s: %d of %d texts were longer than the tokenizer's context and were cut; "
-                "raise tokenizer.context_length to keep more",
-                stage.lower(),  # Lightning's enumeration is a string of capricious format
-                f", rank {rank}" if world_size > 1 else "",
-                self._num_truncated,
-                self._num_texts,
-            )
-        self._num_texts = self._num_truncated = 0
-
-    def _count_cut_texts(self, batch: VolumeBatch) -> None:
-        cut, num_texts = batch.get("num_truncated", 0), len(batch.get("text_kind", ()))
-        if cut and not self._num_truncated:
-            _LOG.info(
-                "%d of %d texts of a batch are longer than the tokenizer's context and are cut; "
-                "the end of the run tells how many in all",
-                cut,
-                num_texts,
-            )
-        self._num_texts += num_texts
-        self._num_truncated += cut
+        rank, world_size = self._rank()
+        run = stage.lower()  # Lightning's enumeration is a string of capricious format
+        self._cut_texts.report(f"{run}, rank {rank}" if world_size > 1 else run)
 
     def _dataset(self, manifest: Manifest, split: str, rows: np.ndarray) -> VolumeDataset:
         training = split == "train"
@@ -254,29 +213,22 @@ class VolumeDataModule(LightningDataModule):
             dataset.load_into_memory()
         return dataset
 
-    def _loader(self, split: str) -> DataLoader[VolumeBatch]:
+    def _loader(self, split: str) -> ResumableLoader:
         dataset = self.datasets[split]
         rank, world_size = self._rank()
+        training = split == "train"
         sampler = GlobalBatchSampler(
-            len(dataset),
+            dataset.facts,
             self.batch_size,
-            shuffle=split == "train",
-            drop_last=split == "train",
+            shuffle=training,
+            drop_last=training,
             seed=self.seed,
             rank=rank,
             world_size=world_size,
+            batching=self.batching,
         )
-        return DataLoader(
-            cast(Any, dataset),  # answers lists of keys: the sampler's items are whole batches
-            batch_size=None,
-            sampler=sampler,
-            collate_fn=Collate(self.tokenizer, self.recipe.hash),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_init_worker,
-            generator=torch.Generator().manual_seed(self.seed),  # torch's own stays untouched
-        )
+        collate = Collate(self.tokenizer, self.recipe.hash)
+        return resumable_loader(dataset, sampler, collate=collate, num_workers=self.num_workers)
 
     def _rank(self) -> tuple[int, int]:
         if self.trainer is not None:
@@ -284,19 +236,3 @@ class VolumeDataModule(LightningDataModule):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
         return 0, 1
-
-
-def _init_worker(worker: int) -> None:
-    import blosc2
-
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    torch.set_num_threads(1)
-    blosc2.set_nthreads(1)
-
-
-def _move(value: object, device: torch.device) -> object:
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, Tokens):
-        return Tokens(*(part.to(device, non_blocking=True) for part in value))
-    return value

@@ -1,5 +1,6 @@
 """Samples of prepared studies: scans from the cache, texts and labels from the manifest."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from medvlp.data.batching import SampleFacts
 from medvlp.data.manifest import Manifest, Row
 from medvlp.data.recipe import Recipe, Region
 from medvlp.data.sampling import SampleKey, ScanChoice, sample_generator
@@ -60,6 +62,9 @@ class VolumeDataset(Dataset[list[Sample]]):
         augment: Applied to each image in this order.
         training: Let the recipe take random crops.
         defer: Leave the dense half of the recipe to the device, see `Recipe.pack`.
+
+    Attributes:
+        facts: What is known of the samples before they are read.
     """
 
     def __init__(
@@ -81,9 +86,7 @@ class VolumeDataset(Dataset[list[Sample]]):
         self.defer, self.training = defer, training
         self._in_memory: dict[tuple[str, str], np.ndarray] | None = None
         # Arrays, not lists of objects: forked workers share them without copying pages.
-        counts = [len(scans.samples(manifest[int(row)])) for row in rows]
-        self._row = np.repeat(np.asarray(rows, dtype=np.int64), counts)
-        self._nth = np.concatenate([np.arange(n) for n in counts] or [np.arange(0)])
+        self._row, self._nth, self.facts = _list_samples(manifest, rows, scans)
 
     def __len__(self) -> int:
         return len(self._row)
@@ -107,10 +110,11 @@ class VolumeDataset(Dataset[list[Sample]]):
         generator = sample_generator(self.seed, key)
         spec = self.scans.samples(study)[self._nth[key.sample]]
         chosen = self.scans.choose(spec.scans, generator)
+        target = self.scans.target(spec, study, generator)
         sections = study["texts"]
         texts = self.texts(sections, generator) if self.texts is not None and sections else []
         return Sample(
-            inputs=[self._inputs(study["scans"][i], spec.target, generator) for i in chosen],
+            inputs=[self._inputs(study["scans"][i], target, generator) for i in chosen],
             study_id=study["study_id"],
             sample_id=spec.sample_id,
             patient_id=study["patient_id"],
@@ -118,7 +122,7 @@ class VolumeDataset(Dataset[list[Sample]]):
             texts=texts,
             statements=statements_of(sections),
             metadata=study["metadata"],
-            target=spec.target,
+            target=target,
         )
 
     def _inputs(
@@ -140,3 +144,24 @@ class VolumeDataset(Dataset[list[Sample]]):
             return self.manifest.cache.read(scan_id, region, field=name)
         stored = self._in_memory[scan_id, name]
         return stored if region is None else stored[region]
+
+
+def _list_samples(
+    manifest: Manifest, rows: np.ndarray, scans: ScanChoice
+) -> tuple[np.ndarray, np.ndarray, SampleFacts]:
+    """Return the manifest row of each sample, its number within the study, and the facts."""
+    counts, num_scans, text_length = [], [], []
+    digest, unused = hashlib.blake2b(digest_size=16), np.random.default_rng(0)
+    for row in rows:
+        study = manifest[int(row)]
+        specs = scans.samples(study)
+        length = sum(map(len, study["texts"].values()))
+        counts.append(len(specs))
+        num_scans += [len(scans.choose(spec.scans, unused)) for spec in specs]
+        text_length += [length] * len(specs)
+        digest.update(repr([(*spec[:2], length) for spec in specs]).encode())
+    facts = SampleFacts(
+        np.asarray(num_scans, np.int64), np.asarray(text_length, np.int64), digest.hexdigest()
+    )
+    nth = np.concatenate([np.arange(count) for count in counts] or [np.arange(0)])
+    return np.repeat(np.asarray(rows, np.int64), counts), nth, facts

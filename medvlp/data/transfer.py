@@ -1,0 +1,26 @@
+"""Batches on their way to the device."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from medvlp.types import Tokens, VolumeBatch
+
+_ON_HOST = {"num_scans"}  # it is the host that cuts sequences
+
+
+def move(batch: VolumeBatch, device: torch.device) -> VolumeBatch:
+    """Move what the device computes with; `num_scans` and what is no tensor stay."""
+    moved = {
+        name: value if name in _ON_HOST else _moved(value, device) for name, value in batch.items()
+    }
+    return cast(VolumeBatch, moved)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Tokens):
+        return Tokens(*(part.to(device, non_blocking=True) for part in value))
+    return value
