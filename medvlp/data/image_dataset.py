@@ -44,6 +44,7 @@ class ImageDataset(Dataset[list[ImageSample]]):
     Args:
         sets: Opened.
         recipe: Of the network's input.
+        rows: Which images of each set.
         texts: None leaves texts out.
         label_names: Order of the labels.
         seed: Of all chance in the samples.
@@ -55,6 +56,7 @@ class ImageDataset(Dataset[list[ImageSample]]):
         sets: Sequence[ImageSet],
         recipe: ImageRecipe,
         *,
+        rows: Sequence[np.ndarray],
         texts: TextSampler | None,
         label_names: Sequence[str],
         seed: int,
@@ -62,7 +64,8 @@ class ImageDataset(Dataset[list[ImageSample]]):
     ) -> None:
         self.sets, self.recipe, self.texts = tuple(sets), recipe, texts
         self.label_names, self.seed, self.training = tuple(label_names), seed, training
-        self.sizes = [len(images) for images in self.sets]
+        self._rows = tuple(rows)
+        self.sizes = [len(chosen) for chosen in rows]
         self._ends = np.cumsum(self.sizes)
 
     def __len__(self) -> int:
@@ -76,7 +79,7 @@ class ImageDataset(Dataset[list[ImageSample]]):
         """Read one image as it is stored."""
         number = int(np.searchsorted(self._ends, index, side="right"))
         before = int(self._ends[number - 1]) if number else 0
-        return self.sets[number][index - before]
+        return self.sets[number][int(self._rows[number][index - before])]
 
     def _sample(self, key: SampleKey) -> ImageSample:
         item = self.item(key.sample)

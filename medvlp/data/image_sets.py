@@ -1,5 +1,6 @@
 """Where 2D images come from: a table of files, or WebDataset shards; all are read by index."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -54,6 +55,10 @@ class ImageSet(ABC):
         """
 
     @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """State in JSON types which images these are, so that others are noticed."""
+
+    @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
@@ -76,7 +81,7 @@ class FileImages(ImageSet):
         self.source, self.split = source, split
         self.name, self.label_names = source.name, source.label_names
         self.skips = []
-        self._rows = PackedRows([])
+        self._rows, self._stamp = PackedRows([]), ""
 
     def open(self) -> None:
         """Read the table."""
@@ -99,6 +104,13 @@ class FileImages(ImageSet):
         if not rows:
             raise ValueError(f"{self.name} has no image in split {self.split!r}")
         self._rows = PackedRows(rows)
+        states = [Path(row["path"]).stat() for row in rows]
+        text = repr([(state.st_size, state.st_mtime_ns) for state in states])
+        self._stamp = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def describe(self) -> dict[str, Any]:
+        """State the table, which rows of it, and size and time of the files."""
+        return {**self.source.describe(), "split": self.split, "stamp": self._stamp}
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -1,8 +1,13 @@
 """Several data sets as one stream: in full, or drawn with weights."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Int
+from numpy import ndarray
+
+from medvlp.data.batching import FixedSize, SampleFacts
 
 
 class Mixture:
@@ -34,18 +39,12 @@ class Mixture:
         """Count the samples of an epoch."""
         return self.epoch_size or sum(sizes)
 
-    def order(self, sizes: Sequence[int], seed: int, epoch: int) -> np.ndarray:
+    def order(self, sizes: Sequence[int], generator: np.random.Generator) -> Int[ndarray, " s"]:
         """List the samples of an epoch by their position in the row of all sets.
 
-        Args:
-            sizes: Of the sets.
-            seed: With the epoch, decides everything.
-            epoch: Counted from 0.
-
-        >>> sorted(Mixture().order([2, 3], seed=0, epoch=0).tolist())
+        >>> sorted(Mixture().order([2, 3], np.random.default_rng(0)).tolist())
         [0, 1, 2, 3, 4]
         """
-        generator = np.random.default_rng((seed, epoch, 0))
         if self.weights is None:
             return generator.permutation(sum(sizes))
         if len(self.weights) != len(sizes):
@@ -61,3 +60,37 @@ class Mixture:
             if stream:
                 order[places] = starts[number] + np.concatenate(stream)[: len(places)]
         return order
+
+
+class Mixed(FixedSize):
+    """Batches of a mixture of sets, for training.
+
+    Args:
+        mixture: How the sets are mixed.
+        sizes: Of the sets.
+    """
+
+    def __init__(self, mixture: Mixture, sizes: Sequence[int]) -> None:
+        self.mixture, self.sizes = mixture, tuple(sizes)
+
+    def num_full_batches(self, facts: SampleFacts, batch_size: int) -> int:
+        """See `Batching.num_full_batches`."""
+        return self.mixture.length(self.sizes) // batch_size
+
+    def batches(
+        self,
+        order: Int[ndarray, " s"],
+        facts: SampleFacts,
+        batch_size: int,
+        *,
+        generator: np.random.Generator | None,
+    ) -> list[Int[ndarray, " b"]]:
+        """See `Batching.batches`; with weights the mixture's order takes the place of `order`."""
+        if self.mixture.weights is not None and generator is not None:
+            order = self.mixture.order(self.sizes, generator)
+        return super().batches(order, facts, batch_size, generator=generator)
+
+    def describe(self) -> dict[str, Any]:
+        """Name what decides the batches."""
+        mixture = {"weights": self.mixture.weights, "epoch_size": self.mixture.epoch_size}
+        return {"kind": type(self).__name__, **mixture, "sizes": list(self.sizes)}

@@ -64,6 +64,10 @@ class ShardImages(ImageSet):
             first = f"; the first: {self.skips[0].reason}" if self.skips else ""
             raise ValueError(f"{self.name}: no sample in {len(self._paths)} shards{first}")
 
+    def describe(self) -> dict[str, Any]:
+        """State the shards and their size and time."""
+        return {"name": self.name, "shards": self.shards, "stamp": _stamp(self._paths)}
+
     def __len__(self) -> int:
         return len(self._index)
 

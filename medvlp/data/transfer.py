@@ -1,21 +1,23 @@
 """Batches on their way to the device."""
 
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from medvlp.types import Tokens, VolumeBatch
+from medvlp.types import ImageBatch, Tokens, VolumeBatch
+
+Batch = TypeVar("Batch", VolumeBatch, ImageBatch)
 
 _ON_HOST = {"num_scans"}  # it is the host that cuts sequences
 
 
-def move(batch: VolumeBatch, device: torch.device) -> VolumeBatch:
+def move(batch: Batch, device: torch.device) -> Batch:
     """Move what the device computes with; `num_scans` and what is no tensor stay."""
     moved = {
         name: value if name in _ON_HOST else _moved(value, device) for name, value in batch.items()
     }
-    return cast(VolumeBatch, moved)
+    return cast(Batch, moved)
 
 
 def _moved(value: Any, device: torch.device) -> Any:
