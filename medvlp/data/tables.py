@@ -2,7 +2,8 @@
 
 import csv
 import difflib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 _EMPTY = {"", "nan", "none", "null", "n/a", "na"}
@@ -25,6 +26,19 @@ def read_table(
         ValueError: If the file is empty, has no rows, repeats a column, lacks a required column
             (the nearest existing name is told), or is not UTF-8.
     """
+    rows = list(stream_table(path, required, broken=broken))
+    if not rows and not broken:
+        raise ValueError(f"{path} has a header but no rows; check the download")
+    return rows
+
+
+def stream_table(
+    path: Path, required: Sequence[str], *, broken: list[str] | None = None
+) -> Iterator[dict[str, str]]:
+    """Read a CSV file as `read_table` does, one row at a time: for tables of many columns.
+
+    A file without rows yields none.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there; columns expected: {', '.join(required)}")
     csv.field_size_limit(_MAX_FIELD_CHARACTERS)
@@ -34,12 +48,11 @@ def read_table(
             columns = [str(name).strip() for name in reader.fieldnames or []]
             reader.fieldnames = columns
             _check_columns(path, columns, required)
-            rows = [row for raw in reader if (row := _clean(path, raw, reader.line_num, broken))]
+            for raw in reader:
+                if row := _clean(path, raw, reader.line_num, broken):
+                    yield row
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a readable UTF-8 CSV table: {error}") from error
-    if not rows and not broken:
-        raise ValueError(f"{path} has a header but no rows; check the download")
-    return rows
 
 
 def is_empty(text: str | None) -> bool:
@@ -65,7 +78,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
 def _check_columns(path: Path, columns: list[str], required: Sequence[str]) -> None:
     if not columns:
         raise ValueError(f"{path} is empty; columns expected: {', '.join(required)}")
-    repeated = sorted({name for name in columns if columns.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(columns).items() if count > 1)
     if repeated:
         raise ValueError(f"{path} has the column {repeated[0]!r} more than once")
     for name in required:

@@ -5,25 +5,16 @@ and findings on the grid of each volume, `labels.json` with their ids, `studies.
 side and size of every finding) and `twin.json` (the parameters).
 """
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from medvlp.phantom.canvas import ORGANS
-from medvlp.phantom.ct_rate_plan import TwinParameters, plan_sessions
-from medvlp.phantom.ct_rate_session import WrittenSession, write_session
-from medvlp.phantom.ct_rate_tables import (
-    LABEL_COLUMNS,
-    METADATA_COLUMNS,
-    REPORT_COLUMNS,
-)
-from medvlp.phantom.finding import LABELS, finding_id
-from medvlp.phantom.findings import KINDS
-from medvlp.phantom.tables import write_json, write_table
-from medvlp.phantom.twin import check_sizes, finish, paint_all, prepare_root
+from medvlp.phantom.chest_twin import ChestTwin
+from medvlp.phantom.ct_rate_plan import TwinParameters
+from medvlp.phantom.ct_rate_session import Layout, WrittenSession, store_raw, write_session
+from medvlp.phantom.ct_rate_tables import LABEL_COLUMNS, METADATA_COLUMNS, REPORT_COLUMNS
+from medvlp.phantom.tables import write_table
 from medvlp.types import Size3D
 
-TITLE = "CT-RATE"
 FORMAT_VERSION = 1
 _TABLE_PREFIX = {"train": "train", "valid": "validation"}  # as the published tables are named
 
@@ -58,26 +49,25 @@ def write_ct_rate_twin(
     Raises:
         ValueError: If a parameter is out of range, or `root` holds something else.
     """
-    root = Path(root)
     parameters = TwinParameters(num_train, num_valid, seed, shape, prevalence, hard_cases)
-    check_sizes(num_train, num_valid, shape)
-    if not 0 <= prevalence <= 1:
-        raise ValueError(f"prevalence {prevalence} is not between 0 and 1")
-    if prepare_root(root, TITLE, version=FORMAT_VERSION, parameters=asdict(parameters)):
-        return root
-    for folder in ("dataset", "ground_truth/organs", "ground_truth/findings"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    write = partial(write_session, root, parameters)
-    written = paint_all(write, plan_sessions(parameters), num_workers, f"Painting {TITLE} twin")
-    _write_tables(root, written)
-    hard = [
-        {"kind": entry.session.hard_case, "session": entry.session.name}
-        for entry in written
-        if entry.session.hard_case
-    ]
-    facts = {"num_volumes": sum(len(entry.metadata) for entry in written), "hard_cases": hard}
-    finish(root, TITLE, version=FORMAT_VERSION, parameters=asdict(parameters), facts=facts)
-    return root
+    twin = ChestTwin(Path(root), "CT-RATE", FORMAT_VERSION, parameters)
+    return write_version(twin, Layout("{split}", store_raw), num_workers)
+
+
+def write_version(twin: ChestTwin, layout: Layout, num_workers: int) -> Path:
+    """Write a twin of CT-RATE in the layout of one of its versions."""
+    if twin.begin():
+        return twin.root
+    write = partial(write_session, twin.root, twin.parameters, layout)
+    written = twin.paint(write, num_workers)
+    for split in _TABLE_PREFIX:
+        folder = twin.root / "dataset" / layout.folder.format(split=split)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_tables(twin.root / "dataset", split, written)
+    truth = {entry.session.name: entry.truth for entry in written}
+    num_volumes = sum(len(entry.metadata) for entry in written)
+    twin.finish([entry.session for entry in written], truth, num_volumes)
+    return twin.root
 
 
 def write_twin(
@@ -104,35 +94,24 @@ def write_twin(
     )
 
 
-def _write_tables(root: Path, written: list[WrittenSession]) -> None:
-    dataset = root / "dataset"
-    for split, prefix in _TABLE_PREFIX.items():
-        entries = [entry for entry in written if entry.session.split == split]
-        (dataset / split).mkdir(exist_ok=True)
-        for path, columns, rows in (
-            (
-                f"metadata/{prefix}_metadata.csv",
-                METADATA_COLUMNS,
-                [row for entry in entries for row in entry.metadata],
-            ),
-            (
-                f"radiology_text_reports/{prefix}_reports.csv",
-                REPORT_COLUMNS,
-                [row for entry in entries for row in entry.reports],
-            ),
-            (
-                f"multi_abnormality_labels/{split}_predicted_labels.csv",
-                LABEL_COLUMNS,
-                [row for entry in entries for row in entry.labels],
-            ),
-        ):
-            write_table(dataset / path, columns, rows)
-    tiers = {kind.name: kind.tier for kind in KINDS}
-    ids = {
-        "organs": dict(enumerate(ORGANS)),
-        "findings": {finding_id(name): name for name in LABELS},
-        "tiers": {name: tiers[name] for name in LABELS},
-    }
-    write_json(root / "ground_truth" / "labels.json", ids)
-    truth = {entry.session.name: entry.truth for entry in written}
-    write_json(root / "ground_truth" / "studies.json", truth)
+def _write_tables(dataset: Path, split: str, written: list[WrittenSession]) -> None:
+    entries = [entry for entry in written if entry.session.split == split]
+    prefix = _TABLE_PREFIX[split]
+    for path, columns, rows in (
+        (
+            f"metadata/{prefix}_metadata.csv",
+            METADATA_COLUMNS,
+            [row for entry in entries for row in entry.metadata],
+        ),
+        (
+            f"radiology_text_reports/{prefix}_reports.csv",
+            REPORT_COLUMNS,
+            [row for entry in entries for row in entry.reports],
+        ),
+        (
+            f"multi_abnormality_labels/{split}_predicted_labels.csv",
+            LABEL_COLUMNS,
+            [row for entry in entries for row in entry.labels],
+        ),
+    ):
+        write_table(dataset / path, columns, rows)

@@ -1,7 +1,7 @@
 """Who is in a CT-RATE twin: patients, sessions, reconstructions, hard cases. Nothing is painted."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -18,6 +18,8 @@ _SESSION_SHARES = (0.86, 0.11, 0.03)  # patients with one, two, three sessions
 _SECOND_RECONSTRUCTION_SHARE = 0.3
 _HEIGHT_MM, _MIDDLE_Z_MM = 310.0, -12.0
 _HARD_SEED = 977
+HARD_KINDS = ("normal", "several scans", "odd spacing", "corrupt file")
+"""Hard cases of CT-RATE's training split."""
 _TWIN_FINDINGS = (frozenset({"Pleural effusion"}), frozenset({"Consolidation", "Atelectasis"}))
 
 
@@ -117,15 +119,17 @@ def scanners() -> list[dict[str, Any]]:
     return json.loads(text)
 
 
-def plan_sessions(parameters: TwinParameters) -> list[Session]:
-    """List all sessions of a twin."""
+def plan_sessions(
+    parameters: TwinParameters, hard_kinds: Sequence[str] = HARD_KINDS
+) -> list[Session]:
+    """List all sessions of a twin, the hard ones at the end of each split."""
     sessions: list[Session] = []
     for split, count in (("train", parameters.num_train), ("valid", parameters.num_valid)):
         ordinary = list(_ordinary_sessions(split, count, parameters.seed))
         sessions += ordinary
         if parameters.hard_cases:
             first = ordinary[-1].patient + 1 if ordinary else 1
-            sessions += _hard_sessions(split, first, parameters.seed)
+            sessions += _hard_sessions(split, first, parameters.seed, hard_kinds)
     return sessions
 
 
@@ -140,7 +144,7 @@ def _ordinary_sessions(split: str, count: int, seed: int) -> Iterator[Session]:
             yield Session(split, patient, "abc"[visit], person, (*person, 1000 + visit))
 
 
-def _hard_sessions(split: str, first: int, seed: int) -> list[Session]:
+def _hard_sessions(split: str, first: int, seed: int, kinds: Sequence[str]) -> list[Session]:
     """List the hard cases of a split: mirrored twins to test on, all others to prepare."""
     seeds = [(seed, _HARD_SEED, _SPLIT_NUMBER[split], number) for number in range(8)]
     sessions: list[Session] = []
@@ -153,7 +157,7 @@ def _hard_sessions(split: str, first: int, seed: int) -> list[Session]:
                     Session(split, patient, "a", own, (*own, 1), kind, names=names, side=side)
                 )
         return sessions
-    for number, kind in enumerate(("normal", "several scans", "odd spacing", "corrupt file")):
+    for number, kind in enumerate(kinds):
         names = frozenset[str]() if kind == "normal" else None
         own = seeds[number]
         sessions.append(Session(split, first + number, "a", own, (*own, 1), kind, names=names))

@@ -37,6 +37,11 @@ class Twin:
 
 TWINS: dict[str, Twin] = {
     "ct_rate": Twin("CT-RATE", "medvlp.phantom.ct_rate:write_twin", 1600, 300, shape=(64, 64, 64)),
+    "ct_rate_fixed": Twin("CT-RATE fixed", "medvlp.phantom.ct_rate_fixed:write_ct_rate_fixed_twin"),
+    "rad_chestct": Twin("Rad-ChestCT", "medvlp.phantom.rad_chestct:write_rad_chestct_twin"),
+    "bimcv_r": Twin("BIMCV-R", "medvlp.phantom.bimcv_r:write_bimcv_r_twin"),
+    "radgenome": Twin("RadGenome-ChestCT", "medvlp.phantom.radgenome:write_radgenome_twin"),
+    "folder": Twin("folder", "medvlp.phantom.folder:write_folder_twin"),
     "pub_brain_5": Twin("Pub-Brain-5", "medvlp.phantom.pub_brain_5:write_pub_brain_5_twin"),
     "rsna": Twin("RSNA", "medvlp.phantom.rsna:write_rsna_twin"),
     "cq500": Twin("CQ500", "medvlp.phantom.cq500:write_cq500_twin"),

@@ -47,6 +47,10 @@ class TwinSource(StudySource):
         self.num_train, self.num_test, self.seed = num_train, num_test, seed
         self.shape: Size3D = (shape[0], shape[1], shape[2])
         self.num_workers, self.hard_cases = num_workers, hard_cases
+        self.adapt()
+
+    def adapt(self) -> None:
+        """Set what the reader must know of the twin beyond its root; nothing by default."""
 
     def materialise(self) -> None:
         """Write the twin; one that is complete is left as it is.

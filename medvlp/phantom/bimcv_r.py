@@ -1,0 +1,151 @@
+"""Write a phantom twin of BIMCV-R: folders CT<k>/ct, one table of reports in two languages.
+
+The table is laid out as the published one, oddities included: paths of another machine, lists as
+Python prints them, with empty entries and leading blanks, Spanish in lower case without commas, a
+translation by machine, and all rows of training before those of testing.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medvlp.phantom.bimcv_r_words import findings_es, label_names
+from medvlp.phantom.chest_truth import attributes, write_masks
+from medvlp.phantom.chest_twin import ChestTwin
+from medvlp.phantom.ct_rate_plan import (
+    HARD_KINDS,
+    Reconstruction,
+    Session,
+    TwinParameters,
+    plan_reconstructions,
+)
+from medvlp.phantom.nifti_file import write_nifti
+from medvlp.phantom.reports import write_report
+from medvlp.phantom.study import PhantomStudy, paint_study
+from medvlp.phantom.tables import Row, write_table
+from medvlp.types import Size3D
+
+FORMAT_VERSION = 1
+FOLDER_SIZE = 16
+"""Sessions to a folder; the real ones hold 500 volumes."""
+COLUMNS = (
+    "PatientID",
+    "ReportID",
+    "Report",
+    "Labels",
+    "Localizations",
+    "LabelsLocalizationsBySentence",
+    "labelCUIS",
+    "LocalizationsCUIS",
+    "num",
+    "path",
+    "Report_en",
+)
+_KINDS = (*HARD_KINDS, "no row", "no file", "no report")
+_AWAY = "/data/BIMCV-COVID19-cIter_1_2_3/covid19_posi"
+
+
+@dataclass(frozen=True)
+class _Written:
+    session: Session
+    name: str
+    rows: list[Row]
+    truth: dict[str, Any]
+
+
+def write_bimcv_r_twin(
+    root: str | Path,
+    *,
+    num_train: int,
+    num_test: int,
+    seed: int = 0,
+    shape: Size3D = (48, 56, 56),
+    num_workers: int = 0,
+    hard_cases: bool = False,
+    prevalence: float = 0.3,
+) -> Path:
+    """Write the twin, or finish one that was interrupted; a finished one is left as it is.
+
+    Args:
+        root: Gets `CT<k>/`, `meta/`, `ground_truth/` and `twin.json`.
+        num_train: Sessions in the first rows of the table.
+        num_test: Sessions in the last rows. Where the one ends and the other begins is up to who
+            reads it, as with the real table.
+        seed: Of everything.
+        shape: Typical voxels along z, y, x; every volume differs a little.
+        num_workers: Processes; 0 writes in this one.
+        hard_cases: Add those of CT-RATE's twin, a volume without a row, a row without a volume
+            and a row without a report.
+        prevalence: Share of the sessions with each finding.
+
+    Raises:
+        ValueError: If a parameter is out of range, or `root` holds something else.
+    """
+    parameters = TwinParameters(num_train, num_test, seed, shape, prevalence, hard_cases)
+    twin = ChestTwin(Path(root), "BIMCV-R", FORMAT_VERSION, parameters, _KINDS)
+    if twin.begin():
+        return twin.root
+    written = twin.paint(partial(_write, twin.root, parameters), num_workers)
+    rows = [row for entry in written for row in entry.rows]
+    write_table(twin.root / "meta" / "curated_ct_report_path_En.csv", COLUMNS, rows)
+    truth = {entry.name: entry.truth for entry in written}
+    num_volumes = len(list(twin.root.glob("CT*/ct/*.nii.gz")))
+    twin.finish([entry.session for entry in written], truth, num_volumes)
+    return twin.root
+
+
+def _write(root: Path, parameters: TwinParameters, session: Session) -> _Written:
+    study = session.study(parameters.prevalence)
+    volumes = plan_reconstructions(session, study, parameters.shape)
+    before = 0 if session.split == "train" else parameters.num_train + len(_KINDS)
+    number = session.patient + before
+    patient = f"sub-S{3000 + number:05d}"
+    visit = f"ses-E{6000 + 10 * number + 'abc'.index(session.letter):05d}"
+    folder = root / f"CT{(number - 1) // FOLDER_SIZE}" / "ct"
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{patient}_{visit}_run-{run + 1}_bp-chest_ct.nii.gz" for run in range(len(volumes))]
+    if session.hard_case != "no file":
+        for name, volume in zip(names, volumes, strict=True):
+            _write_volume(root, folder / name, study, volume)
+    truth = {
+        "sex": study.thorax.sex,
+        "volumes": names,
+        "findings": [attributes(study, finding) for finding in study.findings],
+    }
+    rows = [] if session.hard_case == "no row" else _rows(session, study, patient, visit, names)
+    return _Written(session, f"{patient}_{visit}", rows, truth)
+
+
+def _write_volume(root: Path, path: Path, study: PhantomStudy, volume: Reconstruction) -> None:
+    if path.exists():
+        return
+    painted = paint_study(study, volume.grid, volume.kernel, volume.noise_seed)
+    affine = volume.grid.affine()
+    write_masks(root, path.name, painted, affine)
+    hu = np.rint(np.clip(painted.hu, -1024, 3071)).astype(np.int16)
+    write_nifti(path, hu, affine, share=0.6 if volume.truncated else 1.0)
+
+
+def _rows(
+    session: Session, study: PhantomStudy, patient: str, visit: str, names: list[str]
+) -> list[Row]:
+    rng = np.random.default_rng((*session.study_seed, 800))
+    report = write_report(study, rng, thickness_mm=1.0)
+    labels = label_names(study)
+    empty = session.hard_case == "no report"
+    shared: Row = {
+        "PatientID": patient,
+        "ReportID": visit,
+        "Report": "" if empty else findings_es(study),
+        "Labels": str(labels),
+        "Localizations": str(sorted({f"loc {f.side}" for f in study.findings if f.side})),
+        "LabelsLocalizationsBySentence": str([*labels, "exclude"]),
+        "labelCUIS": "[]",
+        "LocalizationsCUIS": "[]",
+        "num": float(len(names)),
+        "Report_en": "" if empty else report.findings,
+    }
+    return [shared | {"path": f"{_AWAY}/{patient}/{visit}/mod-rx/{name}"} for name in names]

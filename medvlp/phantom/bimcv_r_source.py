@@ -1,0 +1,16 @@
+"""The phantom twin of BIMCV-R as a data set: it writes itself where it is missing."""
+
+from medvlp.data.bimcv_r import BIMCVR
+from medvlp.phantom.bimcv_r import write_bimcv_r_twin
+from medvlp.phantom.source import TwinSource
+
+
+class PhantomBIMCVR(TwinSource, BIMCVR):
+    """BIMCV-R's twin, read by the code that reads BIMCV-R; arguments as in `TwinSource`."""
+
+    name = "phantom_bimcv_r"
+    write_twin = staticmethod(write_bimcv_r_twin)
+
+    def adapt(self) -> None:
+        """Cut the table where the twin's testing rows begin, as near as a share of it can."""
+        self.train_share = self.num_train / (self.num_train + self.num_test)
