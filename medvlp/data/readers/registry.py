@@ -7,16 +7,39 @@ a new format is a new file. Such modules import their libraries inside the funct
 import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal, TypeVar
 
 from medvlp.data.scan import Scan
 
+Tilt = Literal["refuse", "correct"]
+"""What to do with slices that do not lie straight above each other, as after a gantry tilt."""
+
 Reader = Callable[[Path], Scan]
-SeriesReader = Callable[[Path, Sequence[Path]], Scan]
+SeriesReader = Callable[..., Scan]
+"""Called with a folder, with those of its files that are the series (none: all), and `tilt`."""
+
+
+@dataclass(frozen=True)
+class _SeriesFormat:
+    read: SeriesReader
+    suffixes: tuple[str, ...]
+    magic_offset: int
+    magic: bytes
+
+    def knows(self, path: Path) -> bool:
+        if path.name.lower().endswith(self.suffixes):
+            return True
+        with path.open("rb") as file:
+            file.seek(self.magic_offset)
+            return file.read(len(self.magic)) == self.magic
+
 
 _READERS: dict[str, Reader] = {}
-_SERIES_READERS: list[SeriesReader] = []
+_SERIES_FORMATS: list[_SeriesFormat] = []
+_Series = TypeVar("_Series", bound=SeriesReader)
 
 
 class ReadError(ValueError):
@@ -34,18 +57,29 @@ def reader(*suffixes: str) -> Callable[[Reader], Reader]:
     return register
 
 
-def series_reader(function: SeriesReader) -> SeriesReader:
-    """Register the decorated function for folders, and for several files that are one scan."""
-    _SERIES_READERS.append(function)
-    return function
+def series_reader(*suffixes: str, magic_offset: int, magic: bytes) -> Callable[[_Series], _Series]:
+    """Register the decorated function for folders, and for files that are a scan or parts of one.
+
+    Args:
+        suffixes: Endings of the names of such files; many have none.
+        magic_offset: Where `magic` stands.
+        magic: By which such a file is known, whatever its name.
+    """
+
+    def register(function: _Series) -> _Series:
+        _SERIES_FORMATS.append(_SeriesFormat(function, suffixes, magic_offset, magic))
+        return function
+
+    return register
 
 
-def read(path: Path, files: Sequence[Path] = ()) -> Scan:
+def read(path: Path, files: Sequence[Path] = (), *, tilt: Tilt = "refuse") -> Scan:
     """Read one volume, whatever its format.
 
     Args:
         path: A file, or a folder that holds one scan as a series of files.
         files: The files of the series, where the folder holds others too.
+        tilt: What to do with a series whose gantry was tilted.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -54,14 +88,15 @@ def read(path: Path, files: Sequence[Path] = ()) -> Scan:
     _load_readers()
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there")
-    if files or path.is_dir():
-        if not _SERIES_READERS:
-            raise ReadError(f"{path} is a folder: no reader for a series of files is installed")
-        return _SERIES_READERS[0](path, files)
     name = path.name.lower()
+    if files or path.is_dir():
+        return _SERIES_FORMATS[0].read(path, files, tilt=tilt)
     for suffix in sorted(_READERS, key=len, reverse=True):
         if name.endswith(suffix):
             return _READERS[suffix](path)
+    for series in _SERIES_FORMATS:
+        if series.knows(path):
+            return series.read(path, (path,), tilt=tilt)
     raise ReadError(
         f"{path}: no reader for this kind of file; known: {', '.join(known_suffixes())}"
     )
@@ -70,7 +105,7 @@ def read(path: Path, files: Sequence[Path] = ()) -> Scan:
 def known_suffixes() -> list[str]:
     """List the endings of file names that can be read."""
     _load_readers()
-    return sorted(_READERS)
+    return sorted({*_READERS, *(suffix for known in _SERIES_FORMATS for suffix in known.suffixes)})
 
 
 @cache

@@ -1,0 +1,188 @@
+"""DICOM series, classic (one slice per file) and enhanced (all slices in one), to one volume."""
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medvlp.data.readers.dicom_frames import decode, frames_of
+from medvlp.data.readers.dicom_geometry import (
+    Stack,
+    affine_of,
+    require_even,
+    stack_frames,
+    straighten,
+)
+from medvlp.data.readers.dicom_headers import (
+    SeriesFacts,
+    dicom_index,
+    find_files,
+    read_headers,
+    series_of,
+)
+from medvlp.data.readers.registry import ReadError, Tilt, series_reader
+from medvlp.data.scan import Rescale, Scan, orientation_of
+
+__all__ = ["SeriesFacts", "dicom_index", "read_dicom"]
+
+_LOWEST_HU = -1024.0
+
+
+@series_reader(".dcm", ".dicom", ".ima", magic_offset=128, magic=b"DICM")
+def read_dicom(
+    path: Path, files: Sequence[Path] = (), *, tilt: Tilt = "refuse", modality: str | None = None
+) -> Scan:
+    """Read a DICOM series; slices are sorted by position, whatever their names and numbers say.
+
+    Of several series the reconstructed scan with the most images is taken, originals before
+    derived ones; localizers, screen shots, reports and segmentations never are. All that were
+    found are told in a warning and in `provenance`.
+
+    Args:
+        path: A folder, searched with the folders in it.
+        files: Only these; `path` is then for messages.
+        tilt: "refuse", or "correct": shift the slices within their planes onto a rectangular
+            grid, with linear interpolation.
+        modality: Take only series of this DICOM code.
+
+    Returns:
+        Axes (slices, rows, columns), slices along the normal of the plane (upwards for axial
+        ones). Integers as stored, the rule to HU in `rescale`; values in float32 with the rule
+        applied where slices have different rules (MR and PET; for CT that is an error). Voxels
+        outside a CT's field of view (PixelPaddingValue, if below -1024 HU) get the lowest value
+        inside.
+
+    Raises:
+        ImportError: If pydicom is missing.
+        ReadError: If there is no scan, slices are missing, doubled, unevenly spaced, tilted or of
+            mixed size or orientation, pixels are damaged or there is no decoder for them.
+    """
+    headers = dict(read_headers(files or find_files(path), strict=bool(files)))
+    found = series_of(headers.items())
+    series = _choose(path, found, modality)
+    where = f"{path}, series {series.number}" if len(found) > 1 else str(path)
+    headers = {file: headers[file] for file in series.files}
+    stack = stack_frames([f for file, header in headers.items() for f in frames_of(file, header)],
+                         where)  # fmt: skip
+    if stack.is_tilted and tilt == "refuse":
+        raise ReadError(_tilt_message(where, stack))
+    require_even(stack, where)
+    headers = {frame.path: headers[frame.path] for frame in stack.frames}
+    array, rescale = _values(where, stack, headers, series.modality)
+    affine = affine_of(stack)
+    if stack.is_tilted:
+        array, affine = straighten(array, stack, float(array.min()))
+    x, y, z = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
+    return Scan(
+        array=array,
+        affine=affine,
+        spacing_mm=(z, y, x),
+        orientation=orientation_of(affine),
+        rescale=rescale,
+        modality=series.modality,
+        provenance=_provenance(path, series, found, stack),
+    )
+
+
+def _choose(path: Path, found: Sequence[SeriesFacts], modality: str | None) -> SeriesFacts:
+    if not found:
+        raise ReadError(f"{path}: no DICOM image in the folder")
+    scans = [facts for facts in found if facts.is_scan and modality in (None, facts.modality)]
+    if not scans:
+        wanted = f"a scan of modality {modality}" if modality else "a scan"
+        raise ReadError(
+            f"{path}: holds no image of {wanted}, only {'; '.join(str(facts) for facts in found)}"
+        )
+    chosen = max(scans, key=lambda facts: (facts.kind == "original", facts.num_images))
+    if len(found) > 1:
+        warnings.warn(
+            f"{path} holds {len(found)} series; taken: {chosen}, the scan with the most images, "
+            "originals first; left out: "
+            + "; ".join(str(facts) for facts in found if facts is not chosen),
+            stacklevel=4,
+        )
+    return chosen
+
+
+def _tilt_message(where: str, stack: Stack) -> str:
+    steps = np.diff(stack.heights_mm)
+    uneven = np.ptp(steps) > 0.05 * np.median(steps)
+    return (
+        f"{where}: gantry tilt: slices are shifted against each other, the axis is tilted by "
+        f"{stack.tilt_degrees:.1f} degrees"
+        + (f", and spacing is uneven, {steps.min():.3g} to {steps.max():.3g} mm" if uneven else "")
+        + '; read it with tilt="correct" to shift them straight, or leave it out'
+    )
+
+
+def _values(
+    where: str, stack: Stack, headers: dict[Path, Any], modality: str
+) -> tuple[np.ndarray, Rescale]:
+    """Decode; return stored numbers with their rule, or values if each slice has its own rule."""
+    array = decode(stack.frames, headers)
+    rules = Counter(Rescale(frame.slope, frame.intercept) for frame in stack.frames)
+    if modality == "CT":
+        _fill_padding(array, stack, headers)
+        if len(rules) > 1:
+            raise ReadError(
+                f"{where}: slices with {len(rules)} different rules to HU: "
+                + ", ".join(f"{n} of x * {r.slope:g} + {r.intercept:g}" for r, n in rules.items())
+            )
+    else:
+        _turn_inverted(array, headers)
+    if len(rules) == 1:
+        return array, next(iter(rules))
+    values = array.astype(np.float32)
+    for frame, slice_ in zip(stack.frames, values, strict=True):
+        slice_ *= np.float32(frame.slope)
+        slice_ += np.float32(frame.intercept)
+    return values, Rescale()
+
+
+def _fill_padding(array: np.ndarray, stack: Stack, headers: dict[Path, Any]) -> None:
+    """Replace what lies outside the field of view, and below any HU, by the lowest value inside."""
+    outside = np.zeros(array.shape, bool)
+    for frame, slice_, mask in zip(stack.frames, array, outside, strict=True):
+        value = headers[frame.path].get("PixelPaddingValue")
+        if value is not None:
+            limit = headers[frame.path].get("PixelPaddingRangeLimit")
+            low, high = sorted((int(value), int(value if limit is None else limit)))
+            if high * frame.slope + frame.intercept < _LOWEST_HU:
+                mask[:] = (slice_ >= low) & (slice_ <= high)
+    if outside.any() and not outside.all():
+        array[outside] = array[~outside].min()
+
+
+def _turn_inverted(array: np.ndarray, headers: dict[Path, Any]) -> None:
+    """Turn slices that store white as 0 (MONOCHROME1); HU of a CT mean the same either way."""
+    kinds = {str(header.get("PhotometricInterpretation") or "") for header in headers.values()}
+    if kinds == {"MONOCHROME1"}:
+        low, high = array.min(), array.max()
+        np.subtract(high, array, out=array)
+        array += low
+    elif "MONOCHROME1" in kinds:
+        raise ReadError(f"{next(iter(headers)).parent}: some slices are inverted (MONOCHROME1)")
+
+
+def _provenance(
+    path: Path, series: SeriesFacts, found: Sequence[SeriesFacts], stack: Stack
+) -> dict[str, Any]:
+    if stack.num_dropped:
+        warnings.warn(
+            f"{path}: {stack.num_dropped} copies of slices that were there twice were left out",
+            stacklevel=3,
+        )
+    return {
+        "path": str(path),
+        "reader": "dicom",
+        "modality": series.modality,
+        "series_uid": series.series_uid,
+        "chosen": f"{series}: the scan with the most images, originals first",
+        "series_found": [str(facts) for facts in found],
+        "num_slices": len(stack.frames),
+        "num_copies_dropped": stack.num_dropped,
+        "tilt_corrected_degrees": round(stack.tilt_degrees, 3) if stack.is_tilted else 0.0,
+    }
