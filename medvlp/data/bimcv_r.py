@@ -48,9 +48,8 @@ _SUFFIX = ".nii.gz"
 class BIMCVR(StudySource):
     """BIMCV-R: HU and geometry from the headers, reports in English and in Spanish.
 
-    A study is a session of a patient, its scans are the volumes that the table lists for it. Texts
-    are "findings" (English) and "findings_es". A finding that the table does not name counts as
-    absent.
+    A study is a session of a patient, its scans are the volumes that the table lists for it. A
+    finding that the table does not name counts as absent.
 
     Args:
         root: Holds CT<k>/ct and meta.
@@ -59,6 +58,7 @@ class BIMCVR(StudySource):
         label_names: Entries of the column Labels, in the order of a batch.
         table: Name of the table in `meta/`.
         orientation: Letters of the stored arrays; null trusts each header.
+        spanish: Add the original report as the section "findings_es", beside "findings".
     """
 
     name = "bimcv_r"
@@ -71,12 +71,13 @@ class BIMCVR(StudySource):
         label_names: Sequence[str] = LABEL_NAMES,
         table: str = _TABLE,
         orientation: str | None = None,
+        spanish: bool = False,
     ) -> None:
         if not 0 <= train_share <= 1:
             raise ValueError(f"train_share is {train_share}, expected a share from 0 to 1")
         self.root, self.table = Path(root), table
         self.train_share, self.orientation = train_share, orientation
-        self.label_names = tuple(label_names)
+        self.label_names, self.spanish = tuple(label_names), spanish
         self.skips: list[Skip] = []
 
     def describe(self) -> dict[str, Any]:
@@ -88,6 +89,7 @@ class BIMCVR(StudySource):
             "train_share": self.train_share,
             "label_names": list(self.label_names),
             "orientation": self.orientation,
+            "spanish": self.spanish,
         }
 
     def studies(self) -> Iterator[StudyRecord]:
@@ -168,7 +170,7 @@ class BIMCVR(StudySource):
         )
 
     def _texts(self, study_id: str, row: Row) -> dict[str, str]:
-        columns = {"findings": "Report_en", "findings_es": "Report"}
+        columns = {"findings": "Report_en"} | ({"findings_es": "Report"} if self.spanish else {})
         texts = {
             section: row[column].strip()
             for section, column in columns.items()

@@ -1,0 +1,221 @@
+"""Write a phantom twin of RadGenome-ChestCT: resampled volumes, masks of regions, question tables.
+
+Files, folders (train_1/train_1a, without "_") and columns are those of the real data set, and so
+are two oddities: the headers state 1 mm whatever the voxels are, and the mask of the pleura is that
+of the lung. All volumes have the same voxels, but as large as the shape makes them (`spacing_mm`).
+Every answer is true of what was painted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from medvlp.phantom.canvas import organ_id
+from medvlp.phantom.chest_truth import attributes, write_masks
+from medvlp.phantom.chest_twin import ChestTwin
+from medvlp.phantom.ct_rate_plan import (
+    Reconstruction,
+    Session,
+    TwinParameters,
+    plan_reconstructions,
+)
+from medvlp.phantom.grid import Grid
+from medvlp.phantom.nifti_file import write_nifti
+from medvlp.phantom.radgenome_words import abnormalities, absent, phrase, region_sentences, sizes
+from medvlp.phantom.reports import write_report
+from medvlp.phantom.study import PhantomStudy, paint_study
+from medvlp.phantom.tables import Row, write_table
+from medvlp.types import Size3D, Spacing3D
+
+FORMAT_VERSION = 1
+_FIELD_MM = (320.0, 380.0, 380.0)
+_PREFIX = {"train": "train", "valid": "validation"}
+_KINDS = ("normal", "corrupt file", "no row", "no file", "no mask", "odd rows")
+_TABLES: dict[str, tuple[str, ...]] = {
+    "region_report": ("Volumename", "Anatomy", "Sentence"),
+    "vqa_abnormality": ("Volumename", "Anatomy", "Abnormality"),
+    "vqa_location": ("Volumename", "Anatomy", "Abnormality"),
+    "vqa_presence": ("Volumename", "Anatomy", "Finding", "Presence"),
+    "vqa_size": ("Volumename", "Anatomy", "Abnormality", "Size"),
+    "case_disorders": ("Volumename", "Disorders"),
+}
+_LEFT_LUNG = ("left upper lobe", "left lower lobe")
+_RIGHT_LUNG = ("right upper lobe", "right middle lobe", "right lower lobe")
+_LUNG = (*_LEFT_LUNG, *_RIGHT_LUNG)
+_REGIONS: dict[str, tuple[str, ...]] = {
+    "lung": _LUNG,
+    "pleura": _LUNG,  # as published: voxel by voxel the lung
+    "heart": ("heart",),
+    "esophagus": ("esophagus",),
+    "mediastinum": ("mediastinum", "aorta", "pulmonary artery"),
+    "bone": ("spine", "ribs and sternum"),
+    "abdomen": ("liver", "spleen", "stomach", "kidneys"),
+    "trachea and bronchie": ("trachea and bronchi",),
+}
+_PARTS: dict[str, tuple[str, ...]] = {
+    "left lung": _LEFT_LUNG,
+    "right lung": _RIGHT_LUNG,
+    **{lobe.replace(" ", " lung ", 1): (lobe,) for lobe in _LUNG},
+    "aorta": ("aorta",),
+    "liver": ("liver",),
+    "spleen": ("spleen",),
+}
+
+
+@dataclass(frozen=True)
+class _Written:
+    session: Session
+    tables: dict[str, list[Row]]
+    truth: dict[str, Any]
+
+
+def spacing_mm(shape: Size3D) -> Spacing3D:
+    """Return the voxels (d, h, w) of a twin, in place of the real 3 x 1 x 1 mm.
+
+    >>> spacing_mm((64, 76, 76))
+    (5.0, 5.0, 5.0)
+    """
+    d, h, w = (round(field / count, 4) for field, count in zip(_FIELD_MM, shape, strict=True))
+    return d, h, w
+
+
+def write_radgenome_twin(
+    root: str | Path,
+    *,
+    num_train: int,
+    num_test: int,
+    seed: int = 0,
+    shape: Size3D = (48, 56, 56),
+    num_workers: int = 0,
+    hard_cases: bool = False,
+    prevalence: float = 0.3,
+) -> Path:
+    """Write the twin, or finish one that was interrupted; a finished one is left as it is.
+
+    Args:
+        root: Gets `dataset/`, `ground_truth/` and `twin.json`.
+        num_train: Training sessions, one volume each.
+        num_test: Sessions of the published "valid" split.
+        seed: Of everything.
+        shape: Slices, rows, columns; they decide the size of the voxels.
+        num_workers: Processes; 0 writes in this one.
+        hard_cases: Add a normal volume, a truncated one, one without rows, rows without a volume,
+            a volume without masks, and rows that say nothing or what cannot be.
+        prevalence: Share of the volumes with each finding.
+
+    Raises:
+        ValueError: If a parameter is out of range, or `root` holds something else.
+    """
+    parameters = TwinParameters(num_train, num_test, seed, shape, prevalence, hard_cases)
+    twin = ChestTwin(Path(root), "RadGenome-ChestCT", FORMAT_VERSION, parameters, _KINDS)
+    if twin.begin():
+        return twin.root
+    written = twin.paint(partial(_write, twin.root, parameters), num_workers)
+    dataset = twin.root / "dataset"
+    for split, prefix in _PREFIX.items():
+        (dataset / f"{split}_preprocessed").mkdir(parents=True, exist_ok=True)
+        entries = [entry for entry in written if entry.session.split == split]
+        for table, columns in _TABLES.items():
+            rows = [row for entry in entries for row in entry.tables.get(table, [])]
+            write_table(dataset / "radgenome_files" / f"{prefix}_{table}.csv", columns, rows)
+    truth = {entry.session.name: entry.truth for entry in written}
+    num_volumes = len(list(dataset.glob("*_preprocessed/*/*/*.nii.gz")))
+    twin.finish([entry.session for entry in written], truth, num_volumes)
+    return twin.root
+
+
+def _write(root: Path, parameters: TwinParameters, session: Session) -> _Written:
+    study = session.study(parameters.prevalence)
+    volume = plan_reconstructions(session, study, parameters.shape)[0]
+    name = f"{volume.name}.nii.gz"
+    folder = root / "dataset" / f"{session.split}_preprocessed" / session.patient_name
+    folder = folder / f"{session.patient_name}{session.letter}"
+    if session.hard_case != "no file" and not (folder / name).exists():
+        _write_volume(root, folder / name, parameters, (session, study, volume))
+    rng = np.random.default_rng((*session.study_seed, 800))
+    report = write_report(study, rng, thickness_mm=3.0)
+    tables = {} if session.hard_case == "no row" else _rows(name, study, report.sentences)
+    if session.hard_case == "odd rows":
+        tables["vqa_presence"].append(
+            {"Volumename": name, "Anatomy": "lung", "Finding": "mass", "Presence": "maybe"}
+        )
+        tables["vqa_abnormality"].append({"Volumename": name, "Anatomy": "lung"})
+        tables["region_report"].append({"Volumename": "nan", "Anatomy": "lung"})
+    truth = {
+        "split": session.split,
+        "sex": study.thorax.sex,
+        "volumes": [name],
+        "findings": [attributes(study, finding) for finding in study.findings],
+    }
+    return _Written(session, tables, truth)
+
+
+def _write_volume(
+    root: Path,
+    path: Path,
+    parameters: TwinParameters,
+    case: tuple[Session, PhantomStudy, Reconstruction],
+) -> None:
+    session, study, volume = case
+    spacing = spacing_mm(parameters.shape)
+    depth, height, width = (
+        max(1, round(count * step / edge))
+        for count, step, edge in zip(
+            volume.grid.shape, volume.grid.spacing_mm, spacing, strict=True
+        )
+    )
+    grid = Grid((depth, height, width), spacing, volume.grid.center_mm)
+    painted = paint_study(study, grid, volume.kernel, volume.noise_seed)
+    write_masks(root, path.name, painted, grid.affine())
+    if session.hard_case != "no mask":
+        top = root / "dataset" / session.split
+        _write_regions(Path(f"{top}_region_mask"), path.name, painted.organs, _REGIONS)
+        _write_regions(Path(f"{top}_anatomy_mask"), path.name, painted.organs, _PARTS)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hu = np.rint(np.clip(painted.hu, -1024, 3071)).astype(np.int16)
+    share = 0.6 if session.hard_case == "corrupt file" else 1.0
+    write_nifti(path, hu, np.eye(4), share=share)  # the header knows nothing, as published
+
+
+def _write_regions(
+    top: Path, name: str, organs: UInt8[np.ndarray, "d h w"], regions: dict[str, tuple[str, ...]]
+) -> None:
+    folder = top / f"seg_{name.split('.')[0]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for region, parts in regions.items():
+        mask = np.isin(organs, [organ_id(part) for part in parts]).astype(np.uint8)
+        write_nifti(folder / f"{region}.nii.gz", mask, np.eye(4))
+
+
+def _rows(name: str, study: PhantomStudy, sentences: Mapping[str, str]) -> dict[str, list[Row]]:
+    found = {place: ", ".join(some) for place, some in abnormalities(study).items()}
+    missing = {place: ", ".join(some) for place, some in absent(study).items()}
+    disorders = [phrase(finding.name) for finding in study.findings]
+
+    def rows(columns: str, *cells: tuple[str, ...]) -> list[Row]:
+        return [dict(zip(columns.split(), (name, *row), strict=True)) for row in cells]
+
+    by_place = rows("Volumename Anatomy Abnormality", *found.items())
+    return {
+        "region_report": rows(
+            "Volumename Anatomy Sentence",
+            ("", "The scan was read without an earlier one."),
+            *region_sentences(sentences).items(),
+        ),
+        "vqa_abnormality": by_place,
+        "vqa_location": by_place,
+        "vqa_presence": rows(
+            "Volumename Anatomy Finding Presence",
+            *((place, some, "Yes.") for place, some in found.items()),
+            *((place, some, "No.") for place, some in missing.items()),
+        ),
+        "vqa_size": rows("Volumename Anatomy Abnormality Size", *sizes(study)),
+        "case_disorders": rows("Volumename Disorders", (", ".join(disorders),))
+        if disorders
+        else [],
+    }
