@@ -1,0 +1,67 @@
+"""`kill -9` during `medvlp.train`; the resumed run logs the losses of one that was not killed."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.smoke.test_embedded_default import SMALL, run_folder, run_verb
+
+REPOSITORY = Path(__file__).parents[2]
+RUN = [
+    *SMALL,
+    "data.batch_size=2",
+    "trainer.max_steps=9",
+    "trainer.log_every_n_steps=1",
+    "trainer.check_val_every_n_epoch=50",
+    "trainer.accumulate_grad_batches=2",
+    "model.vision.patch_drop_prob=0.25",
+    "callbacks.recent.every_n_train_steps=3",
+    "test=false",
+]
+WORKERS = ["data.in_memory=false", "data.num_workers=2"]
+KILLED = ["+callbacks.killed._target_=tests.smoke.killed.KilledAt", "+callbacks.killed.step=8"]
+
+
+def steps(run: Path) -> dict[int, str]:
+    """Read the training loss of each step as it was written."""
+    with open(run / "csv/metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    return {int(row["step"]): row["train/loss"] for row in rows if row["train/loss"]}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, str]]:
+    folder = tmp_path_factory.mktemp("resume")
+    run_verb("train", *RUN, folder=folder)
+    return folder, steps(run_folder(folder))
+
+
+def killed(folder: Path, *overrides: str) -> Path:
+    """Train until the process is killed and return the last checkpoint."""
+    environment = os.environ | {
+        "MEDVLP_DATA": str(folder / "data"),
+        "MEDVLP_OUTPUTS": str(folder / "outputs"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "medvlp.train", *RUN, *KILLED, *overrides],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+    )
+    assert done.returncode == -9, done.stderr[-3000:]
+    return run_folder(folder) / "checkpoints" / "recent.ckpt"
+
+
+def test_a_killed_run_goes_on_bit_by_bit(straight: tuple[Path, dict[int, str]]) -> None:
+    folder, expected = straight
+    assert sorted(expected) == list(range(9)) and len(set(expected.values())) == 9
+    checkpoint = killed(folder, *WORKERS)
+    run_verb("train", *RUN, f"ckpt_path={checkpoint}", folder=folder)
+    assert steps(run_folder(folder)) == {step: expected[step] for step in (6, 7, 8)}
