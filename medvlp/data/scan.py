@@ -33,7 +33,8 @@ class Scan:
     Attributes:
         array: Voxels as stored, axes (d, h, w) = the file's (k, j, i): for an axial series slices,
             rows, columns. Integers stay integers; nothing is rescaled.
-        affine: 4x4, from the file's voxel index (i, j, k) to millimetres in NIfTI's RAS+ world.
+        affine: 4x4, from the file's voxel index (i, j, k) to millimetres in NIfTI's RAS+ world;
+            NaN if the file is a bare array, whose data set must state spacing and orientation.
         spacing_mm: Distance of voxel centres along (d, h, w).
         orientation: Three letters, the patient direction (L/R, P/A, I/S) of increasing index
             along (d, h, w): "SPL" is slices upwards, rows to the back, columns to the left. From
@@ -53,6 +54,11 @@ class Scan:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     companions: "Mapping[str, Scan]" = field(default_factory=dict)
 
+    @property
+    def has_geometry(self) -> bool:
+        """Whether it is known how the voxels lie in the patient."""
+        return bool(np.isfinite(self.affine).all())
+
     def restated(
         self,
         *,
@@ -65,7 +71,8 @@ class Scan:
 
         Raises:
             ValueError: If a rescale rule is stated and the header has one too: one of the two
-                would be applied to what the other has made.
+                would be applied to what the other has made. If the file is a bare array and
+                spacing or orientation is not stated.
         """
         if rescale is not None and not self.rescale.is_identity:
             raise ValueError(
@@ -73,8 +80,17 @@ class Scan:
                 f"{self.rescale.intercept:g}) and the data set's table states slope "
                 f"{rescale.slope:g}, intercept {rescale.intercept:g}: only one can be right"
             )
+        affine = self.affine
+        if not self.has_geometry:
+            if spacing_mm is None or orientation is None:
+                raise ValueError(
+                    f"{self.provenance.get('path', 'the scan')}: a bare array, without geometry; "
+                    "its data set must state spacing_mm and orientation, or give NIfTI instead"
+                )
+            affine = _plain_affine(orientation, spacing_mm)
         return replace(
             self,
+            affine=affine,
             spacing_mm=spacing_mm or self.spacing_mm,
             rescale=rescale or self.rescale,
             orientation=orientation or self.orientation,
@@ -173,6 +189,17 @@ def _direction(scan: Scan, axis: int) -> np.ndarray:
     unit = np.zeros(3)
     unit[pair] = 1.0 if scan.orientation[axis] == _LETTERS[pair][1] else -1.0
     return unit
+
+
+def _plain_affine(orientation: str, spacing_mm: Spacing3D) -> np.ndarray:
+    """Make the affine of an array whose first voxel is taken to lie at the world's origin."""
+    check_orientation(orientation)
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1.0
+    for axis, (letter, length) in enumerate(zip(orientation, spacing_mm, strict=True)):
+        world = next(index for index, pair in enumerate(_LETTERS) if letter in pair)
+        affine[world, 2 - axis] = length if letter == _LETTERS[world][1] else -length
+    return affine
 
 
 def check_orientation(letters: str) -> None:
