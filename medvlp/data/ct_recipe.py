@@ -11,10 +11,10 @@ from torch import Tensor
 
 from medvlp.data.hounsfield import check_hounsfield
 from medvlp.data.recipe import Prepared, Recipe, Region
+from medvlp.data.resample import StoreDtype, resample
 from medvlp.data.scan import Scan, check_orientation, reorient, resampled_affine
 from medvlp.types import Size3D, Spacing3D
 
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "int16": torch.int16}
 _VERSION = 1  # raise it when the same fields come to mean other numbers
 
 
@@ -46,7 +46,7 @@ class CTRecipe(Recipe):
         std: float,
         fit: Literal["crop", "resize"] = "crop",
         orientation: str = "SPL",
-        store_dtype: Literal["float32", "float16", "int16"] = "float16",
+        store_dtype: StoreDtype = "float16",
     ) -> None:
         check_orientation(orientation)
         low, high = (float(value) for value in window_hu)
@@ -63,7 +63,7 @@ class CTRecipe(Recipe):
         self.mean, self.std = float(mean), float(std)
         self.fit: Literal["crop", "resize"] = fit
         self.orientation = orientation
-        self.store_dtype: Literal["float32", "float16", "int16"] = store_dtype
+        self.store_dtype: StoreDtype = store_dtype
 
     def describe(self) -> dict[str, Any]:
         """State everything that changes a number, in JSON types."""
@@ -93,19 +93,17 @@ class CTRecipe(Recipe):
             raise ValueError(f"a {scan.modality} scan, and this recipe is for CT")
         check_hounsfield(scan.array, scan.rescale)
         array, axes = reorient(scan.array, scan.orientation, self.orientation)
-        volume = torch.from_numpy(np.array(array, dtype=np.float32, order="C")).to(device)
-        if not scan.rescale.is_identity:
-            volume.mul_(scan.rescale.slope).add_(scan.rescale.intercept)
         shape = tuple(
             int(length * scan.spacing_mm[axis] / target)
-            for length, axis, target in zip(volume.shape, axes, self.spacing_mm, strict=True)
+            for length, axis, target in zip(array.shape, axes, self.spacing_mm, strict=True)
         )
         if min(shape) < 1:
             raise ValueError(f"{shape} voxels would be left at a spacing of {self.spacing_mm} mm")
-        if shape != tuple(volume.shape):
-            volume = F.interpolate(volume[None, None], size=shape, mode="trilinear")[0, 0]
+        image = resample(
+            array, shape, rescale=scan.rescale, store_dtype=self.store_dtype, device=device
+        )
         affine = resampled_affine(scan, self.orientation, shape)
-        return Prepared({"image": self._store(volume)}, {"affine": affine.tolist()})
+        return Prepared({"image": image}, {"affine": affine.tolist()})
 
     def region(self, shape: Size3D, generator: np.random.Generator | None = None) -> Region:
         """Say which part of a stored volume is read: the centre for "crop", else everything."""
@@ -158,17 +156,6 @@ class CTRecipe(Recipe):
         np.subtract(stored, np.float32(low), out=out, dtype=np.float32)
         np.divide(out, np.float32(high - low), out=out)
         return np.clip(out, 0.0, 1.0, out=out)
-
-    def _store(self, volume: Float[Tensor, "d h w"]) -> Shaped[np.ndarray, "d h w"]:
-        dtype = _DTYPES[self.store_dtype]
-        largest = torch.iinfo(dtype).max if dtype is torch.int16 else torch.finfo(dtype).max
-        low, high = (float(value) for value in volume.aminmax())
-        if not -largest <= low <= high <= largest:
-            raise ValueError(
-                f"values run from {low:g} to {high:g}, which {self.store_dtype} cannot hold: "
-                "these are not HU; check the rescale slope and intercept"
-            )
-        return (volume.round_() if dtype is torch.int16 else volume).to(dtype).cpu().numpy()
 
 
 def _inside(shape: Sequence[int], size: Size3D) -> tuple[slice, ...]:
