@@ -6,7 +6,7 @@ from medvlp.data.scan import Rescale
 
 _AIR = (-1100.0, -800.0)
 _TISSUE = (-200.0, 300.0)
-_USUAL_OFFSET = 1024.0  # of raw numbers
+_USUAL_OFFSETS = (1024.0, 8192.0)  # of raw numbers; both occur in CT-RATE v1
 _MORE_THAN_BONE = 0.1  # raw soft tissue lies where HU of dense bone do, but there is more of it
 _NO_BODY = 500.0  # HU below which every crop of a body has something
 _ENOUGH = 0.02  # share of the voxels that makes air or tissue plain to see
@@ -38,8 +38,11 @@ def check_hounsfield(array: np.ndarray, rescale: Rescale) -> None:
             "time: these are 'fixed' files; read them with the header's rule, not the table's"
         )
     low = float(values.min())
-    unshifted = values - _USUAL_OFFSET
-    raw = _share(unshifted, _AIR) > _ENOUGH and _share(unshifted, _TISSUE) > _MORE_THAN_BONE
+    raw = any(
+        _share(values - offset, _AIR) > _ENOUGH
+        and _share(values - offset, _TISSUE) > _MORE_THAN_BONE
+        for offset in _USUAL_OFFSETS
+    )
     if low > _NO_BODY or (low >= 0 and raw):
         raise ValueError(
             f"the lowest value is {low:g} after slope {rescale.slope:g} and intercept "

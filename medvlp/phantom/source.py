@@ -11,8 +11,7 @@ from medvlp.types import Size3D
 class TwinSource(StudySource):
     """The front half of a class `PhantomX(TwinSource, X)` that reads what it has written.
 
-    The second base reads the real data set, and takes its root as the only argument that has no
-    default.
+    The second base reads the real data set.
 
     Attributes:
         write_twin: Writes the twin; set it with `staticmethod(...)`.
@@ -40,7 +39,7 @@ class TwinSource(StudySource):
         num_workers: int = 0,
         hard_cases: bool = True,
     ) -> None:
-        super().__init__(root)  # pyright: ignore[reportCallIssue] # of the second base
+        self.open_reader(root)
         if len(shape) != 3:
             raise ValueError(f"shape is {list(shape)}, expected three sizes along z, y, x")
         self.twin_root = Path(root)
@@ -48,6 +47,10 @@ class TwinSource(StudySource):
         self.shape: Size3D = (shape[0], shape[1], shape[2])
         self.num_workers, self.hard_cases = num_workers, hard_cases
         self.adapt()
+
+    def open_reader(self, root: str) -> None:
+        """Construct the second base, which takes the root and has a default for all else."""
+        super().__init__(root)  # pyright: ignore[reportCallIssue]
 
     def adapt(self) -> None:
         """Set what the reader must know of the twin beyond its root; nothing by default."""
