@@ -15,7 +15,7 @@ _LOOKAHEAD = 64
 class TokenBudget(Batching):
     """At most so many image tokens in a batch, at most `batch_size` studies.
 
-    A batch is made of equal shares. The samples are taken in the order of the epoch, a row of one
+    A batch is made of equal shares. Samples are taken about in the order of the epoch, a row of one
     for each share at a time, the largest to the share that holds least; a row that would overfill
     a share waits for the next batch. So every share holds as many samples as the others, as
     contrastive losses over several ranks want it, and never more than its part of the budget.
@@ -79,7 +79,7 @@ class TokenBudget(Batching):
         """See `Batching.batches`; samples that do not fill a row are a batch of their own."""
         tokens = self._tokens(facts)
         whole = len(order) - len(order) % self.shares
-        waiting = deque(order[:whole].reshape(-1, self.shares))
+        waiting = deque(self._rows(order[:whole], tokens))
         batches = []
         while waiting:
             batches.append(self._fill(waiting, tokens, batch_size // self.shares))
@@ -91,6 +91,16 @@ class TokenBudget(Batching):
 
     def _tokens(self, facts: SampleFacts) -> Int[ndarray, " s"]:
         return facts.num_scans * self.tokens_per_scan
+
+    def _rows(self, order: Int[ndarray, " r"], tokens: Int[ndarray, " s"]) -> list[ndarray]:
+        """Put samples of about equal size, near each other in the order, into a row."""
+        rows: list[ndarray] = []
+        window = _LOOKAHEAD * self.shares
+        for start in range(0, len(order), window):
+            part = order[start : start + window]
+            places = np.argsort(tokens[part], kind="stable").reshape(-1, self.shares)
+            rows += list(part[places[np.argsort(places.min(axis=1))]])
+        return rows
 
     def _fill(
         self, waiting: deque[ndarray], tokens: Int[ndarray, " s"], most_rows: int

@@ -7,6 +7,7 @@ from medvlp.data.sampling import (
     EachQuestion,
     EachScan,
     GlobalBatchSampler,
+    RandomQuestion,
     RandomScan,
     SampleKey,
     sample_generator,
@@ -92,3 +93,17 @@ def test_lesions_and_questions_are_samples_of_their_own() -> None:
     assert EachLesion().samples(study) == [("s/l7", (0, 1), lesion)]
     assert [spec.sample_id for spec in EachQuestion().samples(study)] == ["s/0", "s/1"]
     assert EachLesion().samples({"study_id": "s", "scans": [{}]}) == []
+
+
+def test_a_question_is_drawn_for_each_study_that_has_some() -> None:
+    choice, generator = RandomQuestion(), np.random.default_rng(0)
+    questions = [{"question": name, "answer": "yes"} for name in "abc"]
+    study = {"study_id": "s", "scans": [{}, {}], "questions": questions}
+    (spec,) = choice.samples(study)
+    assert spec == ("s", (0, 1), None)
+    drawn = [choice.target(spec, study, generator) for _ in range(40)]
+    assert all(row in drawn for row in questions)
+    assert choice.samples({"study_id": "s", "scans": [{}], "questions": []}) == []
+    lesion = {"lesion_id": "l"}
+    (about,) = EachLesion().samples({"study_id": "s", "scans": [{}], "lesions": [lesion]})
+    assert EachLesion().target(about, {}, generator) == lesion
