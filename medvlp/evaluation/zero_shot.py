@@ -1,7 +1,7 @@
 """Zero-shot classification by pairs of class prompts, as HLIP evaluates chest CT."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -143,7 +143,7 @@ class ZeroShotClassification(Evaluation):
                 "sample_id": list(batch["sample_id"]),
                 "patient_id": list(batch["patient_id"]),
                 "recipe_hash": batch["recipe_hash"],
-                "metadata": cast(Mapping[str, Any], batch).get("metadata"),
+                "metadata": batch.get("metadata"),
             }
         )
 

@@ -1,3 +1,4 @@
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +16,11 @@ from medvlp import config
 from medvlp.data.ct_rate import LABEL_NAMES, CTRate
 from medvlp.data.ct_recipe import CTRecipe
 from medvlp.data.engine import LocalEngine
-from medvlp.data.sampling import AllScans
+from medvlp.data.manifest import write_manifest
+from medvlp.data.sampling import AllScans, EachQuestion
 from medvlp.data.splits import Splits
 from medvlp.data.texts import SentenceSampler
+from medvlp.data.token_budget import TokenBudget
 from medvlp.data.volume_datamodule import ScanPolicy, VolumeDataModule
 from medvlp.types import Tokens, VolumeBatch
 
@@ -132,6 +135,57 @@ def test_ragged_studies_are_packed(tree: CTRateTree, recipe: CTRecipe) -> None:
     assert batch["image"].shape[0] == 17 and len(batch["sample_id"]) == 8
 
 
+def test_a_budget_counts_the_scans_of_ragged_studies(tree: CTRateTree, recipe: CTRecipe) -> None:
+    tree.add("train", "train_1_a_3.nii.gz", 1)
+    tree.write()
+    module = datamodule(
+        tree,
+        recipe,
+        scans=ScanPolicy(AllScans(), AllScans()),
+        splits=Splits(0.0, predict="all"),
+        batch_size=8,
+        batching=TokenBudget(5),
+    )
+    counts = [batch["num_scans"].tolist() for batch in module.predict_dataloader()]
+    assert counts == [[3, 2], [2, 2], [2, 2], [2, 2]]
+    assert len(epoch(module)) == 2  # 13 scans fill two batches of five
+    module.batching = TokenBudget(2)
+    with pytest.raises(ValueError, match="a sample has 3 tokens"):
+        module.train_dataloader()
+
+
+def test_samples_about_questions_carry_them(tree: CTRateTree, recipe: CTRecipe) -> None:
+    module = datamodule(tree.write() and tree, recipe)
+    questions = [{"question": f"Number {n}?", "answer": "yes"} for n in range(3)]
+    studies = module.folder / "studies.jsonl"
+    rows = [json.loads(line) | {"questions": []} for line in studies.read_text().splitlines()]
+    next(row for row in rows if row["split"] == "test")["questions"] = questions
+    dataset = json.loads((module.folder / "dataset.json").read_text())
+    write_manifest(module.folder, rows, dataset)
+    module = datamodule(tree, recipe, scans=ScanPolicy(evaluation=EachQuestion()), batch_size=2)
+    batches = list(module.test_dataloader())
+    assert [row for batch in batches for row in batch["target"]] == questions
+    assert [len(batch["image"]) for batch in batches] == [2, 1]
+
+
+def test_metadata_come_with_every_sample(tree: CTRateTree, recipe: CTRecipe) -> None:
+    module = datamodule(tree.write() and tree, recipe)
+    (batch, _) = module.test_dataloader()
+    assert batch["metadata"] == [{"sex": "F", "age": "36", "manufacturer": "Maker"}] * 2
+
+
+def test_an_epoch_goes_on_after_a_restart(tree: CTRateTree, recipe: CTRecipe) -> None:
+    tree.write()
+    reference = epoch(datamodule(tree, recipe, batch_size=1), 2)
+    loader = datamodule(tree, recipe, batch_size=1, num_workers=1).train_dataloader()
+    loader.sampler.set_epoch(2)
+    batches = iter(loader)
+    assert_equal([next(batches), next(batches)], reference[:2])
+    resumed = datamodule(tree, recipe, batch_size=1).train_dataloader()
+    resumed.load_state_dict(loader.state_dict())
+    assert_equal(list(resumed), reference[2:])
+
+
 def test_augmentation_is_for_training_only(tree: CTRateTree, recipe: CTRecipe) -> None:
     tree.write()
     plain = datamodule(tree, recipe)
@@ -199,11 +253,12 @@ class Probe(LightningModule):
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*LeafSpec")
+@pytest.mark.parametrize("num_workers", [0, 2])
 def test_lightning_sets_epochs_and_leaves_the_loader_alone(
-    tree: CTRateTree, recipe: CTRecipe, tmp_path: Path
+    tree: CTRateTree, recipe: CTRecipe, tmp_path: Path, num_workers: int
 ) -> None:
     tree.write()
-    module, probe = datamodule(tree, recipe), Probe()
+    module, probe = datamodule(tree, recipe, num_workers=num_workers), Probe()
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=3,

@@ -86,6 +86,21 @@ def test_informative_embeddings_score_high_and_labels_are_matched_by_name():
     assert results.prompt_hash == PromptSet.load("phantom_ct_rate").hash
 
 
+def test_subgroups_come_from_the_metadata_of_the_batches():
+    measure = evaluation()
+    measure.prepare(embed_text, torch.tensor([2.0]), torch.device("cpu"))
+    for embedding, batch in batches():
+        places = [int(name.removeprefix("sample")) for name in batch["sample_id"]]
+        metadata = [{"sex": "FM"[place % 2], "age": str(20 + place)} for place in places]
+        measure.update(embedding, {**batch, "metadata": metadata})
+    found = measure.compute(measure.rows()).subgroups
+    assert [(group.attribute, group.value, group.num_samples) for group in found] == [
+        ("age", "18-39", 20),
+        ("sex", "F", 12),
+        ("sex", "M", 12),
+    ]
+
+
 def test_batch_size_order_and_repeated_samples_change_nothing():
     reference = run(evaluation())
     assert run(evaluation(), batch_size=1).to_dict() == reference.to_dict()
