@@ -56,7 +56,7 @@ def decode(frames: Sequence[Frame], headers: dict[Path, Any]) -> np.ndarray:
     from pydicom.pixels.utils import pixel_array
 
     for path, header in headers.items():
-        _require_decodable(path, header)
+        require_decodable(path, header)
     dtypes = {_dtype(path, header) for path, header in headers.items()}
     dtype, size = np.result_type(*dtypes), frames[0].size
     if math.prod((len(frames), *size)) * dtype.itemsize > MAX_BYTES:
@@ -144,7 +144,12 @@ def _dtype(path: Path, header: Any) -> np.dtype:
     return np.dtype(f"{'i' if header.get('PixelRepresentation') else 'u'}{bits // 8}")
 
 
-def _require_decodable(path: Path, header: Any) -> None:
+def require_decodable(path: Path, header: Any) -> None:
+    """Refuse a file for which there is no decoder, or which is too short for its pixels.
+
+    Raises:
+        ReadError: That names the transfer syntax and what to install, or the sizes.
+    """
     from pydicom.pixels.decoders.base import get_decoder
 
     syntax = header.file_meta.get("TransferSyntaxUID")
@@ -163,6 +168,7 @@ def _require_decodable(path: Path, header: Any) -> None:
         return
     count = int(header.get("NumberOfFrames") or 1)
     needed = count * int(header.Rows) * int(header.Columns) * int(header.get("BitsAllocated") or 0)
+    needed *= int(header.get("SamplesPerPixel") or 1)
     if needed // 8 > path.stat().st_size:
         raise ReadError(
             f"{path}: truncated pixel data: the header claims {count} x {header.Rows} x "

@@ -166,7 +166,7 @@ def kind_of(header: Any) -> str:
     modality, sop_class = (str(header.get(name) or "") for name in ("Modality", "SOPClassUID"))
     if modality in _NO_SCAN:
         return _NO_SCAN[modality]
-    if "Rows" not in header or "Columns" not in header:
+    if not header.get("Rows") or not header.get("Columns"):
         return "object without an image"
     image_type = [str(value).upper() for value in header.get("ImageType") or []]
     if "LOCALIZER" in image_type or "SCOUT" in image_type:
