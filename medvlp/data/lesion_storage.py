@@ -65,7 +65,13 @@ def stored_mask(scan: Scan) -> np.ndarray:
 
 
 def grid_of(scan: Scan) -> dict[str, Any]:
-    """State shape (d, h, w) and affine (4x4, index to RAS mm) in JSON types."""
+    """State shape (d, h, w) and affine (4x4, index to RAS mm) in JSON types.
+
+    Raises:
+        ValueError: If the scan does not say where it lies.
+    """
+    if not np.isfinite(scan.affine).all():
+        raise ValueError("a bare array: lesion boxes in mm need files that say where they lie")
     affine = resampled_affine(scan, scan.orientation, scan.array.shape)
     return {"shape": list(scan.array.shape), "affine": affine.tolist()}
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from isal import igzip
-from jaxtyping import Float, Int16, UInt8
+from jaxtyping import Float, Float32, Int16, UInt8
 
 _EXTENSION = b"\0\0\0\0"
 
 
 def write_nifti(
     path: Path,
-    array: Int16[np.ndarray, "d h w"] | UInt8[np.ndarray, "d h w"],
+    array: Int16[np.ndarray, "d h w"] | UInt8[np.ndarray, "d h w"] | Float32[np.ndarray, "d h w"],
     affine: Float[np.ndarray, "4 4"],
     *,
     share: float = 1.0,

@@ -1,0 +1,247 @@
+"""AutoPET: 1,014 whole-body FDG-PET/CTs (Gatidis et al., Scientific Data 2022), lesions by HCL-AL.
+
+Images: FDG-PET-CT-Lesions, DICOM at The Cancer Imaging Archive (doi 10.7937/gkr0-xv29), NIfTI at
+fdat.uni-tuebingen.de (record wf9fy-txq84); stated as CC BY-NC 4.0 or CC BY 4.0, depending on who
+hands it out. Lesion masks, boxes and places: release v1.0.0-annotations of
+github.com/HerrBaum-YR/HCL-AL (Gao et al., IEEE TMI 2025).
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from medvlp.data.autopet_cases import Case, find_cases, lies_inside, read_metadata
+from medvlp.data.lesion_places import PlaceVocabulary
+from medvlp.data.records import SPLITS, Lesion, ScanRecord, Skip, StudyRecord, StudySource
+from medvlp.data.tables import is_empty, read_table
+
+Row = dict[str, str]
+BoxMm = tuple[float, float, float, float, float, float]
+
+BOX_COLUMNS = ("x", "y", "z", "width", "height", "depth")
+_VOCABULARY = "anatomy_vocabulary_library.json"
+_DESCRIPTIONS = "augmented_location_descriptions.json"
+
+
+class AutoPET(StudySource):
+    """CT, PET (SUV) and numbered lesion mask of each case, and its lesions with their places.
+
+    A lesion may have several places: `Lesion.place`, `coarse` and `fine` are then lists joined
+    with commas, as in the table; names hold none. Cases that the table does not list have no
+    lesion. Patients go to "train" or "test" by the table's column `split` if it has one, else by
+    a hash of their id: the paper's division is not published.
+
+    Args:
+        root: Folder that holds FDG-PET-CT-Lesions/, lesion_mask/ and the table, or whose folder
+            data/ does.
+        vocabulary: JSON file of places, see `PlaceVocabulary`; None takes
+            anatomy_vocabulary_library.json of `root` if it is there, else lesions have names only.
+        descriptions: JSON file of their texts; None takes augmented_location_descriptions.json of
+            `root` if it is there.
+        annotations: Table of the lesions, relative to `root`: image_path, x, y, z (centre),
+            width, height, depth (sides), in mm of the LPS world.
+        place_column: Final names, joined with commas; None for a table without (bbox.csv).
+        test_fraction: Share of the patients that is held out where there is no column `split`.
+    """
+
+    name = "autopet"
+    label_names: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        vocabulary: str | None = None,
+        descriptions: str | None = None,
+        annotations: str = "anno.csv",
+        place_column: str | None = "GT",
+        test_fraction: float = 0.2,
+    ) -> None:
+        if not 0 <= test_fraction <= 1:
+            raise ValueError(f"test_fraction is {test_fraction}, expected 0 to 1")
+        self.root = Path(root)
+        self.vocabulary, self.descriptions = vocabulary, descriptions
+        self.annotations, self.place_column = annotations, place_column
+        self.test_fraction = test_fraction
+        self.skips: list[Skip] = []
+
+    def describe(self) -> dict[str, Any]:
+        """State where the data set lies and how it is read."""
+        return {
+            "name": self.name,
+            "root": str(self.root.resolve()),
+            "vocabulary": self.vocabulary,
+            "descriptions": self.descriptions,
+            "annotations": self.annotations,
+            "place_column": self.place_column,
+            "test_fraction": self.test_fraction,
+        }
+
+    def places(self) -> PlaceVocabulary | None:
+        """Read the vocabulary; None if there is none."""
+        folder = self._folder()
+        tree, texts = (
+            Path(given) if given else folder / usual
+            for given, usual in (
+                (self.vocabulary, _VOCABULARY),
+                (self.descriptions, _DESCRIPTIONS),
+            )
+        )
+        if not self.vocabulary and not tree.is_file():
+            return None
+        return PlaceVocabulary.read(tree, texts if self.descriptions or texts.is_file() else None)
+
+    def studies(self) -> Iterator[StudyRecord]:
+        """Yield all cases in the order of their names."""
+        self.skips.clear()
+        folder, places = self._folder(), self.places()
+        cases, skips = find_cases(folder)
+        self.skips += skips
+        columns = ["image_path", *BOX_COLUMNS, *([self.place_column] if self.place_column else [])]
+        broken: list[str] = []
+        rows = self._by_case(read_table(folder / self.annotations, columns, broken=broken), cases)
+        self.skips += [Skip(self.annotations, reason) for reason in broken]
+        splits = _stated_splits(self.annotations, rows, cases)
+        metadata = read_metadata(folder)
+        for case_id, case in cases.items():
+            lesions = self._lesions(case, rows.get(case_id, []), places)
+            if lesions and not case.mask_is_numbered:
+                what = "the binary SEG.nii.gz" if "lesion_mask" in case.companions else "none"
+                reason = f"{len(lesions)} lesions, but no SEG_MultiLabel.nii.gz: {what} instead"
+                self.skips.append(Skip(case_id, reason))
+            scan = ScanRecord(case_id, case.image, companions=case.companions)
+            yield StudyRecord(
+                study_id=case_id,
+                patient_id=case.patient_id,
+                split=splits.get(case.patient_id) or split_of(case.patient_id, self.test_fraction),
+                scans=(scan,),
+                metadata=metadata.get(case.patient_id, {}),
+                lesions=tuple(lesions),
+            )
+
+    def _folder(self) -> Path:
+        for folder in (self.root, self.root / "data"):
+            if (folder / "FDG-PET-CT-Lesions").is_dir():
+                return folder
+        raise FileNotFoundError(
+            f"no AutoPET under {self.root}: expected FDG-PET-CT-Lesions/<case>/{{CT,SUV}}.nii.gz, "
+            "lesion_mask/<case>/SEG_MultiLabel.nii.gz and anno.csv. Images: TCIA collection "
+            "FDG-PET-CT-Lesions (doi 10.7937/gkr0-xv29), as NIfTI at "
+            "fdat.uni-tuebingen.de/records/wf9fy-txq84 (CC BY-NC 4.0 or CC BY 4.0, see your "
+            "source); masks and tables: release v1.0.0-annotations of "
+            "github.com/HerrBaum-YR/HCL-AL. Or write a small twin with: "
+            "python -m medvlp.phantom autopet DIR"
+        )
+
+    def _by_case(self, rows: list[Row], cases: dict[str, Case]) -> dict[str, list[Row]]:
+        """Group rows by the folder of their image; no path is ever built from the table."""
+        ids: dict[str, str | None] = {}
+        for case_id in cases:
+            for alias in {case_id, case_id.rpartition("/")[2]}:
+                ids[alias] = None if alias in ids else case_id
+        grouped: dict[str, list[Row]] = {}
+        lost: dict[str, int] = {}
+        for row in rows:
+            parts = PurePosixPath(row["image_path"].replace("\\", "/")).parts[:-1]
+            found = ids.get("/".join(parts[-2:])) or ids.get("/".join(parts[-1:]))
+            if found is None:
+                lost[row["image_path"]] = lost.get(row["image_path"], 0) + 1
+            else:
+                grouped.setdefault(found, []).append(row)
+        for path, count in lost.items():
+            reason = f"{count} lesions of {self.annotations}, but no such case, or several"
+            self.skips.append(Skip(path, reason))
+        return grouped
+
+    def _lesions(self, case: Case, rows: list[Row], places: PlaceVocabulary | None) -> list[Lesion]:
+        lesions: dict[BoxMm, Lesion] = {}
+        for number, row in enumerate(rows, start=1):
+            lesion_id, where = f"{number:03d}", f"{case.case_id}, lesion {number:03d}"
+            try:
+                box, label = _box(row), _label(row)
+            except ValueError as error:
+                self.skips.append(Skip(where, f"{self.annotations}: {error}"))
+                continue
+            if box in lesions:
+                reason = "the box is listed twice; the first row counts"
+                self.skips.append(Skip(where, f"{self.annotations}: {reason}"))
+            elif not lies_inside(case.image, box[:3]):
+                reason = f"its centre {box[:3]} mm lies outside the CT; are x, y, z LPS?"
+                self.skips.append(Skip(where, f"{self.annotations}: {reason}"))
+            else:
+                names, coarse, fine = self._located(where, row, places)
+                lesions[box] = Lesion(lesion_id, box, label, names, coarse, fine)
+        return list(lesions.values())
+
+    def _located(
+        self, where: str, row: Row, places: PlaceVocabulary | None
+    ) -> tuple[str, str, str]:
+        """Return final names, coarse places and fine words, joined with commas."""
+        cell = row[self.place_column] if self.place_column else ""
+        names = list(dict.fromkeys(name.strip() for name in cell.split(",") if name.strip()))
+        if self.place_column and not names:
+            self.skips.append(Skip(where, "no place: not for training, kept for prediction"))
+        if places is None:
+            return ",".join(names), "", ""
+        found = []
+        for name in names:
+            try:
+                found.append(places.locate(name))
+            except ValueError as error:
+                self.skips.append(Skip(where, f"{error}; left out of its places"))
+        return (
+            ",".join(place.name for place in found),
+            ",".join(place.coarse for place in found),
+            ",".join(place.fine for place in found),
+        )
+
+
+def split_of(patient_id: str, test_fraction: float) -> str:
+    """Put a patient into "test" or "train" by a hash of the id."""
+    digest = hashlib.blake2b(patient_id.encode(), digest_size=8).digest()
+    return "test" if int.from_bytes(digest, "big") / 2**64 < test_fraction else "train"
+
+
+def _stated_splits(
+    table: str, rows: dict[str, list[Row]], cases: dict[str, Case]
+) -> dict[str, str]:
+    """Read the column `split`, where there is one, for patients."""
+    splits: dict[str, str] = {}
+    for case_id, lesions in rows.items():
+        patient = cases[case_id].patient_id
+        for row in lesions:
+            split = row.get("split", "").strip()
+            if is_empty(split):
+                continue
+            if split not in SPLITS or splits.setdefault(patient, split) != split:
+                raise ValueError(
+                    f"{table} puts {case_id} into the split {split!r}, and patient {patient} into "
+                    f"{splits.get(patient, 'none')!r}: expected one of {', '.join(SPLITS)} for "
+                    "all lesions of a patient"
+                )
+    return splits
+
+
+def _box(row: Row) -> BoxMm:
+    cells = [row[column].strip() for column in BOX_COLUMNS]
+    try:
+        x, y, z, width, height, depth = (float(cell) for cell in cells)
+    except ValueError as error:
+        raise ValueError(f"the box {cells} is not six numbers") from error
+    if not all(abs(value) < 1e5 for value in (x, y, z)):
+        raise ValueError(f"the centre of the box {cells} is not in millimetres of a patient")
+    if not all(0 < side < 1e4 for side in (width, height, depth)):
+        raise ValueError(f"the sides of the box {cells} are not above 0 mm")
+    return x, y, z, width, height, depth
+
+
+def _label(row: Row) -> int:
+    """Read the optional column `label`: the value of the lesion in the mask."""
+    cell = row.get("label", "").strip()
+    if is_empty(cell):
+        return 0
+    if not re.fullmatch(r"\d+", cell):
+        raise ValueError(f"label is {cell!r}, expected a whole number of the mask")
+    return int(cell)
