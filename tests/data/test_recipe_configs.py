@@ -3,25 +3,26 @@
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from jsonargparse import ArgumentParser
 from omegaconf import OmegaConf
 
 from medvlp import config
-from medvlp.data.recipe import Recipe
 
-FOLDER = config.config_dir() / "data" / "recipe"
+CONF = config.config_dir()
+NAMES = sorted(path.stem for path in (CONF / "data" / "recipe").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
+@pytest.mark.parametrize("name", NAMES)
 def test_hydra_and_lightning_build_the_same_recipe(name: str) -> None:
-    tree: Any = OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml"), resolve=True)
-    hydra = instantiate(tree, _convert_="all")
-    assert isinstance(hydra, Recipe)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose(overrides=[f"+data/recipe@recipe={name}"])
+    tree: Any = OmegaConf.to_container(composed, resolve=True)
+    hydra = instantiate(tree["recipe"], _convert_="all")
     parser = ArgumentParser()
-    parser.add_subclass_arguments(Recipe, "recipe")
-    parsed = parser.parse_object({"recipe": config.to_class_path(tree)})
-    lightning = parser.instantiate(parsed).recipe
+    parser.add_subclass_arguments(type(hydra), "recipe")
+    lightning = parser.instantiate(parser.parse_object(config.to_class_path(tree))).recipe
     assert type(lightning) is type(hydra)
     assert lightning.describe() == hydra.describe()
     assert lightning.hash == hydra.hash
