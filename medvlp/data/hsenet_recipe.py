@@ -1,0 +1,117 @@
+"""Preprocessing for HSENet: a volume of fixed size for its 3D tower, slices for its 2D encoder."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped, UInt8
+from torch import Tensor
+
+from medvlp.data.body_volume import BodyVolume
+from medvlp.data.hounsfield import check_hounsfield
+from medvlp.data.image_recipe import ImageRecipe
+from medvlp.data.recipe import Prepared, ReadField, Recipe, Region
+from medvlp.data.scan import Scan
+from medvlp.data.slice_stack import SliceStack
+from medvlp.data.unit_range import UnitDtype, check_unit_dtype, pack_unit, unpack_unit
+from medvlp.types import Size3D
+
+_VERSION = 1  # raise it when the same fields come to mean other numbers
+
+
+class HSENetRecipe(Recipe):
+    """The body in `size` voxels from 0 to 1, and its slices beside it if they are asked for.
+
+    Args:
+        size: Of the volume (d, h, w).
+        volume: How it is made.
+        slices: How slices are chosen and made bytes; None makes none, for the first stage.
+        slice_input: From a slice to the input of the 2D encoder, BiomedCLIP's by publication;
+            grey becomes red, green and blue alike.
+        store_dtype: Of the volume, see `UnitDtype`.
+    """
+
+    def __init__(
+        self,
+        size: Sequence[int],
+        volume: BodyVolume,
+        *,
+        slices: SliceStack | None = None,
+        slice_input: ImageRecipe | None = None,
+        store_dtype: UnitDtype = "uint16",
+    ) -> None:
+        check_unit_dtype(store_dtype)
+        if min(size) < 1:
+            raise ValueError(f"size is {list(size)}, expected positive numbers")
+        if (slices is None) != (slice_input is None):
+            raise ValueError("slices and slice_input belong together: give both or neither")
+        depth, height, width = (int(length) for length in size)
+        self.size: Size3D = (depth, height, width)
+        self.volume, self.slices, self.slice_input = volume, slices, slice_input
+        self.fields = ("image",) if slices is None else ("image", "slices")
+        self.store_dtype: UnitDtype = store_dtype
+
+    def describe(self) -> dict[str, Any]:
+        """State everything that changes a number, in JSON types."""
+        return {
+            "kind": "hsenet",
+            "version": _VERSION,
+            "size": list(self.size),
+            "volume": self.volume.describe(),
+            "slices": None if self.slices is None else self.slices.describe(),
+            "slice_input": None if self.slice_input is None else self.slice_input.describe(),
+            "store_dtype": self.store_dtype,
+        }
+
+    def prepare(self, scan: Scan, *, device: str = "cpu") -> Prepared:
+        """Make the volume, and the slices from the same scan.
+
+        Raises:
+            ValueError: If the scan is no CT in HU, or is empty. What the published scripts did
+                is repeated without a look at the HU.
+        """
+        if scan.modality != "CT":
+            raise ValueError(f"a {scan.modality} scan, and this recipe is for CT")
+        if self.volume.compat is None:
+            check_hounsfield(scan.array, scan.rescale)
+        volume, facts = self.volume(scan, self.size, device=device)
+        arrays = {"image": pack_unit(volume, self.store_dtype)}
+        if self.slices is not None:
+            arrays["slices"] = self.slices(scan, device=device)
+        return Prepared(arrays, facts)
+
+    def region(self, shape: Size3D, generator: np.random.Generator | None = None) -> Region:
+        """Say that the whole volume is read."""
+        return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
+
+    def network_input(self, stored: Shaped[np.ndarray, "d h w"]) -> Float[Tensor, "1 d h w"]:
+        """Give the volume as it is, from 0 to 1."""
+        return torch.from_numpy(unpack_unit(stored))[None]
+
+    def inputs(
+        self,
+        read: ReadField,
+        scan: Mapping[str, Any],
+        *,
+        target: Mapping[str, Any] | None = None,
+        generator: np.random.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """Give "image" (1 d h w), and "slices" (m 3 h w) if there are any."""
+        inputs = {"image": self.network_input(read("image", None))}
+        if self.slice_input is not None:
+            inputs["slices"] = self.slices_input(read("slices", None))
+        return inputs
+
+    def slices_input(self, stored: UInt8[np.ndarray, "m h w"]) -> Float[Tensor, "m 3 H W"]:
+        """Bring stored slices to the input of the 2D encoder.
+
+        Raises:
+            ValueError: If the recipe has no slices.
+        """
+        from PIL import Image
+
+        if self.slice_input is None:
+            raise ValueError("this recipe makes no slices; give it slices and slice_input")
+        pixels = [self.slice_input.evaluation_input(Image.fromarray(image)) for image in stored]
+        return self.slice_input.finish(torch.stack(pixels))
