@@ -44,7 +44,8 @@ COLUMNS = (
     "path",
     "Report_en",
 )
-_KINDS = (*HARD_KINDS, "no row", "no file", "no report")
+KINDS = ("no report", *HARD_KINDS, "no row", "no file")
+"""Hard cases of the first rows."""
 _AWAY = "/data/BIMCV-COVID19-cIter_1_2_3/covid19_posi"
 
 
@@ -85,7 +86,7 @@ def write_bimcv_r_twin(
         ValueError: If a parameter is out of range, or `root` holds something else.
     """
     parameters = TwinParameters(num_train, num_test, seed, shape, prevalence, hard_cases)
-    twin = ChestTwin(Path(root), "BIMCV-R", FORMAT_VERSION, parameters, _KINDS)
+    twin = ChestTwin(Path(root), "BIMCV-R", FORMAT_VERSION, parameters, KINDS)
     if twin.begin():
         return twin.root
     written = twin.paint(partial(_write, twin.root, parameters), num_workers)
@@ -100,7 +101,7 @@ def write_bimcv_r_twin(
 def _write(root: Path, parameters: TwinParameters, session: Session) -> _Written:
     study = session.study(parameters.prevalence)
     volumes = plan_reconstructions(session, study, parameters.shape)
-    before = 0 if session.split == "train" else parameters.num_train + len(_KINDS)
+    before = 0 if session.split == "train" else parameters.num_train + len(KINDS)
     number = session.patient + before
     patient = f"sub-S{3000 + number:05d}"
     visit = f"ses-E{6000 + 10 * number + 'abc'.index(session.letter):05d}"

@@ -1,7 +1,8 @@
 """The phantom twin of BIMCV-R as a data set: it writes itself where it is missing."""
 
 from medvlp.data.bimcv_r import BIMCVR
-from medvlp.phantom.bimcv_r import write_bimcv_r_twin
+from medvlp.phantom.bimcv_r import KINDS, write_bimcv_r_twin
+from medvlp.phantom.ct_rate_plan import MIRRORED
 from medvlp.phantom.source import TwinSource
 
 
@@ -13,4 +14,5 @@ class PhantomBIMCVR(TwinSource, BIMCVR):
 
     def adapt(self) -> None:
         """Cut the table where the twin's testing rows begin, as near as a share of it can."""
-        self.train_share = self.num_train / (self.num_train + self.num_test)
+        train = self.num_train + self.hard_cases * len(KINDS)
+        self.train_share = train / (train + self.num_test + self.hard_cases * MIRRORED)

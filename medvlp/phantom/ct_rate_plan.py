@@ -21,6 +21,8 @@ _HARD_SEED = 977
 HARD_KINDS = ("normal", "several scans", "odd spacing", "corrupt file")
 """Hard cases of CT-RATE's training split."""
 _TWIN_FINDINGS = (frozenset({"Pleural effusion"}), frozenset({"Consolidation", "Atelectasis"}))
+MIRRORED = 2 * len(_TWIN_FINDINGS)
+"""Hard cases of the held-out split: pairs that differ in side only."""
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,9 @@ def _write(root: Path, parameters: TwinParameters, session: Session) -> _Written
     elif not (root / _mask(number)).exists():
         _write_scan(root, (session, study, volume), number, kind)
     bare = not broken and FORMATS[kind][1] is write_npz_volume
-    report = write_report(study, np.random.default_rng((*session.study_seed, 800)), thickness_mm=1)
+    report = write_report(
+        study, np.random.default_rng((*session.study_seed, 800)), thickness_mm=1.0
+    )
     row: Row = {
         "study_id": f"{number:03d}",
         "patient_id": f"{session.split}{session.patient}",
