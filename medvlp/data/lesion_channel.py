@@ -14,6 +14,7 @@ from medvlp.data.lesion_geometry import (
     grow,
 )
 from medvlp.data.lesion_patch import Frame, Volume, sample
+from medvlp.data.records import Lesion
 
 Match = Literal["spacing", "half spacing", "none"]
 
@@ -73,6 +74,38 @@ def lesion_channel(
         return _channel(grown[::2, ::2, ::2], "half spacing")
     left = np.where(labels > len(fine_boxes), labels, 0) if compat == "published" else labels * 0
     return _channel(left, "none")
+
+
+def lesions_in_mask(
+    mask: Shaped[np.ndarray, "d h w"], affine: Float[np.ndarray, "4 4"], *, compat: Compat = None
+) -> list[Lesion]:
+    """List the lesions of a mask, where no table says which there are.
+
+    Published: the components of all values together, boxes by the published rule, and as label
+    the number of the component, which the coarse patch then looks for among the VALUES of the
+    mask: right only if they happen to agree. Right: components of each value apart, and as label
+    that value, or 0 (go by the box) where several components share it.
+
+    Args:
+        mask: Whole, as read; axes (d, h, w) = the file's (k, j, i).
+        affine: 4x4, from the file's index (i, j, k) to RAS mm.
+        compat: See `lesion_geometry`.
+    """
+    volume = Volume.of_array(mask, affine[:, [2, 1, 0, 3]])
+    labels, boxes = components(mask, by_value=compat is None)
+    numbers = list(range(1, len(boxes) + 1))
+    if compat is None:
+        values = [
+            int(mask[box][labels[box] == n][0]) for n, box in zip(numbers, boxes, strict=True)
+        ]
+        numbers = [value if values.count(value) == 1 else 0 for value in values]
+    lesions: list[Lesion] = []
+    placed = boxes_mm(boxes, volume.placement, compat=compat).tolist()
+    for index, ((x, y, z, width, height, depth), label) in enumerate(
+        zip(placed, numbers, strict=True), start=1
+    ):
+        lesions.append(Lesion(f"{index:03d}", (x, y, z, width, height, depth), label))
+    return lesions
 
 
 def _by_label(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medvlp.data.lesion_augmentation import LesionAugmentation
-from medvlp.data.lesion_channel import lesion_channel
+from medvlp.data.lesion_channel import lesion_channel, lesions_in_mask
 from medvlp.data.lesion_geometry import rotation_matrix
 from medvlp.data.lesion_patch import Frame, Volume, frame_around, normalise, sample
 
@@ -234,3 +234,19 @@ def test_augmentation_repeats_for_a_seed_and_may_scale_each_axis() -> None:
 def test_senseless_augmentation_is_refused(options, message) -> None:
     with pytest.raises(ValueError, match=message):
         LesionAugmentation(**options)
+
+
+def test_lesions_of_a_mask_without_a_table() -> None:
+    mask = np.zeros((8, 8, 8), np.uint8)
+    mask[1, 1, 1], mask[4:6, 2, 2:4], mask[4:6, 2, 4] = 9, 3, 5  # the last two touch
+    mask[7, 7, 7], mask[7, 7, 0] = 4, 4  # one value, two components
+    affine = np.diag([-1.0, -2.0, 3.0, 1.0])
+    right = lesions_in_mask(mask, affine)
+    assert [lesion.label for lesion in right] == [3, 0, 0, 5, 9]
+    assert right[0].box_mm == (2.5, 4.0, 13.5, 2.0, 2.0, 6.0)
+    assert right[4].box_mm == (1.0, 2.0, 3.0, 1.0, 2.0, 3.0)
+    published = lesions_in_mask(mask, affine, compat="published")
+    assert [lesion.label for lesion in published] == [1, 2, 3, 4]  # numbers, not values
+    assert published[0].box_mm == (1.5, 3.0, 4.5, 1.0, 2.0, 3.0)  # half a voxel too far
+    flipped = lesions_in_mask(mask[:, :, ::-1], affine @ np.diag([-1.0, 1, 1, 1]))
+    assert flipped[4].box_mm == (-6.0, 2.0, 3.0, 1.0, 2.0, 3.0)
