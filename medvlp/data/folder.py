@@ -12,7 +12,10 @@ from medvlp.data.tables import is_empty, nearest, read_table
 
 Row = dict[str, str]
 
-MODALITIES = ("CT", "MR", "PT", "NM", "US", "XA", "CR", "DX", "MG")
+MODALITIES = (
+    *("CT", "MR", "PT", "NM"),  # volumes
+    *("CR", "DX", "MG", "RG", "XA", "US", "OP", "SM", "ES", "XC", "OT"),  # 2D
+)
 _SPLIT_NAMES = {name: name for name in SPLITS} | {"valid": "val", "validation": "val"}
 _OPTIONAL = ("patient_id", "split", "sex", "age", "modality", "spacing_mm", "orientation")
 _ALIKE = 0.8  # of the letters, for a column that nobody asked for to be taken for a slip

@@ -1,9 +1,8 @@
 """Samples of 2D images: decoded in the workers, transformed by the recipe."""
 
-import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,16 +12,13 @@ from torch.utils.data import Dataset
 
 from medvlp.data.image_recipe import ImageRecipe
 from medvlp.data.image_sets import ImageItem, ImageSet
+from medvlp.data.readers.image2d import read_image
 from medvlp.data.sampling import SampleKey, sample_generator
 from medvlp.data.statements import statements_of
 from medvlp.data.texts import TextSampler, TextUnit
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-
-class ImageError(ValueError):
-    """An image file that is damaged or too large; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -105,20 +101,6 @@ def decode(item: ImageItem) -> "Image":
     """Decode an image in the mode it is stored in.
 
     Raises:
-        ImageError: If the file is damaged, of no known format, or too large.
+        ReadError: If the file is damaged, of no known format, or too large.
     """
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            # up to twice this limit is read, beyond is an error: Pillow's own rule
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(item.content))
-            image.load()
-    except Image.UnidentifiedImageError as error:
-        raise ImageError(f"{item.image_id}: not an image, or of an unknown format") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{item.image_id}: {error}; cut it into tiles first") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ImageError(f"{item.image_id}: damaged image ({error})") from error
-    return image
+    return read_image(Path(item.image_id), item.content).image

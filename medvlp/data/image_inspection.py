@@ -14,8 +14,9 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from medvlp.data.cache import require_writable, write_atomically
-from medvlp.data.image_dataset import ImageError, decode
+from medvlp.data.image_dataset import decode
 from medvlp.data.image_sets import ImageSet
+from medvlp.data.readers.registry import ReadError
 from medvlp.data.records import Skip
 
 _SUMMARY, _REFUSED, _QUARANTINE, _PICTURE = (
@@ -142,7 +143,7 @@ class _Decoded(Dataset[list[dict[str, Any]]]):
             return {"id": f"{self.images.name} {index}", "reason": f"cannot be read: {error}"}
         try:
             image = decode(item)
-        except ImageError as error:
+        except ReadError as error:
             return {"id": item.image_id, "reason": str(error).removeprefix(f"{item.image_id}: ")}
         return {"id": item.image_id, "reason": "", "mode": image.mode, "size": image.size}
 

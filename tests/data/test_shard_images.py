@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from medvlp.data.folder import Folder
-from medvlp.data.image_dataset import ImageError, decode
+from medvlp.data.image_dataset import decode
 from medvlp.data.image_sets import FileImages
+from medvlp.data.readers.registry import ReadError
 from medvlp.data.shard_images import ShardImages, expand_shards
 
 
@@ -38,12 +39,12 @@ def shards(tmp_path: Path) -> str:
 
 
 def test_samples_are_read_in_place(shards: str) -> None:
-    images = ShardImages(shards, name="set", modality="XR")
+    images = ShardImages(shards, name="set", modality="DX")
     images.open()
     assert len(images) == 6 and images.skips == []
     item = images[4]
     assert item.texts == {"caption": "caption 000004"} and item.content == jpeg(1)
-    assert item.metadata == {"modality": "XR"} and images.text_length(4) == 14
+    assert item.metadata == {"modality": "DX"} and images.text_length(4) == 14
     assert decode(item).size == (8, 8)
 
 
@@ -123,13 +124,13 @@ def test_files_are_named_by_a_table(tmp_path: Path) -> None:
         str(tmp_path),
         text_columns={"caption": "caption"},
         label_columns=["Normal"],
-        modality="XR",
+        modality="DX",
     )
     images = FileImages(source, split="train")
     images.open()
     assert len(images) == 2 and images.label_names == ("Normal",)
-    assert images[0].labels == {"Normal": 1} and images[0].metadata["modality"] == "XR"
-    with pytest.raises(ImageError, match=r"2/b\.jpg: (damaged|not an) image"):
+    assert images[0].labels == {"Normal": 1} and images[0].metadata["modality"] == "DX"
+    with pytest.raises(ReadError, match=r"2/b\.jpg: (damaged|not an)"):
         decode(images[1])
     with pytest.raises(ValueError, match="no image in split 'val'"):
         FileImages(source, split="val").open()

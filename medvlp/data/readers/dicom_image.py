@@ -1,5 +1,6 @@
 """Single-frame DICOM images (radiographs, ultrasound, one slice) as they are meant to be seen."""
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +28,12 @@ _TAGS = [
 ]  # fmt: skip
 
 
-def read_dicom_image(path: Path) -> tuple["Image", dict[str, Any]]:
+def read_dicom_image(path: Path, content: bytes) -> tuple["Image", dict[str, Any]]:
     """Read a single frame: modality rule, then the file's first window; white is bright.
 
-    Grey of more than 8 bits becomes 16-bit grey over the window's whole width; without a window
-    over the range of the values, padding left out. Colours become 8-bit RGB.
+    `path` is for messages. Grey of more than 8 bits becomes 16-bit grey over the window's whole
+    width; without a window over the range of the values, padding left out. Colours become 8-bit
+    RGB.
 
     Returns:
         A Pillow image in mode "L", "I;16" or "RGB", and what is known of it.
@@ -42,7 +44,7 @@ def read_dicom_image(path: Path) -> tuple["Image", dict[str, Any]]:
     """
     from PIL import Image
 
-    data = _read(path)
+    data = _read(path, content)
     if not all(data.get(name) for name in ("Rows", "Columns", "PixelData")):
         raise ReadError(f"{path}: no pixels: {kind_of(data)} ({data.get('Modality', 'unknown')})")
     frames = int(data.get("NumberOfFrames") or 1)
@@ -64,7 +66,7 @@ def read_dicom_image(path: Path) -> tuple["Image", dict[str, Any]]:
     return Image.fromarray(array), facts
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, content: bytes) -> Any:
     try:
         from pydicom import dcmread
         from pydicom.config import disable_value_validation
@@ -72,7 +74,7 @@ def _read(path: Path) -> Any:
         raise ImportError(MISSING_EXTRA) from error
     try:
         with disable_value_validation():
-            return dcmread(path, specific_tags=list(_TAGS))
+            return dcmread(io.BytesIO(content), specific_tags=list(_TAGS))
     except Exception as error:  # whatever a damaged file makes the parser stumble over
         raise ReadError(f"{path}: damaged or truncated DICOM file: {error}") from error
 

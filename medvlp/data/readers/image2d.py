@@ -43,19 +43,24 @@ class Image2D:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_image(path: Path) -> Image2D:
+def read_image(path: Path, content: bytes | None = None) -> Image2D:
     """Read one 2D image, told by its content, not its name.
+
+    Args:
+        path: Of the file; only a name for messages where `content` is given.
+        content: Of a file that was read already, out of an archive for instance.
 
     Raises:
         ImportError: If it is DICOM and pydicom is missing.
         ReadError: If the file is empty, damaged, truncated, larger than Pillow's limit against
             decompression bombs, of several pages or frames, or of no known format.
     """
-    content = path.read_bytes()
+    if content is None:
+        content = path.read_bytes()
     if content[128:132] == b"DICM":
         from medvlp.data.readers.dicom_image import read_dicom_image
 
-        image, facts = read_dicom_image(path)
+        image, facts = read_dicom_image(path, content)
     else:
         image, facts = _open(path, content)
     array, bits = np.asarray(_grey_or_rgb(image)), int(facts.pop("bits", _BITS.get(image.mode, 8)))
