@@ -71,14 +71,20 @@ class Scan:
 
         Raises:
             ValueError: If a rescale rule is stated and the header has one too: one of the two
-                would be applied to what the other has made. If the file is a bare array and
-                spacing or orientation is not stated.
+                would be applied to what the other has made. If the header names another
+                modality. If the file is a bare array and spacing or orientation is not stated.
         """
         if rescale is not None and not self.rescale.is_identity:
             raise ValueError(
                 f"the header rescales (slope {self.rescale.slope:g}, intercept "
                 f"{self.rescale.intercept:g}) and the data set's table states slope "
                 f"{rescale.slope:g}, intercept {rescale.intercept:g}: only one can be right"
+            )
+        told = self.provenance.get("modality")
+        if modality is not None and told is not None and modality != told:
+            raise ValueError(
+                f"{self.provenance.get('path', 'the scan')}: the header says {told}, the data set "
+                f"{modality}; correct the data set's modality, or leave the scan out"
             )
         affine = self.affine
         if not self.has_geometry:

@@ -64,9 +64,8 @@ def read_dicom(
     found = series_of(headers.items())
     series = _choose(path, found, modality)
     where = f"{path}, series {series.number}" if len(found) > 1 else str(path)
-    headers = {file: headers[file] for file in series.files}
-    stack = stack_frames([f for file, header in headers.items() for f in frames_of(file, header)],
-                         where)  # fmt: skip
+    frames = [frame for file in series.files for frame in frames_of(file, headers[file])]
+    stack = stack_frames(frames, where)
     if stack.is_tilted and tilt == "refuse":
         raise ReadError(_tilt_message(where, stack))
     require_even(stack, where)

@@ -139,6 +139,8 @@ def _layout(path: Path, start: bytes, max_axes: int) -> _Layout:
     if header["magic"].item().rstrip(b"\0")[:2] != b"n+":
         raise ReadError(f"{path}: voxels in a separate file (.hdr/.img) are not supported")
     size = _size(path, header, max_axes)
+    if int(header["sizeof_hdr"]) != num_bytes:
+        raise ReadError(f"{path}: header fields in different byte orders (wrong byte order?)")
     try:
         dtype = header.get_data_dtype()
     except (HeaderDataError, KeyError) as error:
