@@ -4,13 +4,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from medvlp.data.batch_memory import stack
 from medvlp.data.image_dataset import ImageSample
-from medvlp.data.volume_dataset import Sample
+from medvlp.data.volume_dataset import PackedSamples, Sample
 from medvlp.types import ImageBatch, Tokens, VolumeBatch
 
 Tokenizer = Callable[[Sequence[str]], Tokens]
@@ -62,7 +62,7 @@ class Collate(_Collate):
     def __call__(self, samples: Sequence[Sample]) -> VolumeBatch:
         """Pack samples in their order."""
         batch = {
-            **_packed([inputs for sample in samples for inputs in sample.inputs]),
+            **_packed(samples),
             "num_scans": torch.tensor([len(sample.inputs) for sample in samples]),
             "study_id": [sample.study_id for sample in samples],
             "target": [sample.target for sample in samples],
@@ -76,17 +76,16 @@ class ImageCollate(_Collate):
 
     def __call__(self, samples: Sequence[ImageSample]) -> ImageBatch:
         """Stack samples in their order."""
-        images = np.stack([sample.image.numpy() for sample in samples])
-        return cast(ImageBatch, {"image": torch.from_numpy(images), **self._described(samples)})
+        images = stack([sample.image for sample in samples])
+        return cast(ImageBatch, {"image": images, **self._described(samples)})
 
 
-def _packed(scans: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Stack every field over the scans of the batch."""
-    # NumPy copies in one thread; torch's threads cost more than small volumes are worth
-    return {
-        name: torch.from_numpy(np.stack([inputs[name].numpy() for inputs in scans]))
-        for name in scans[0]
-    }
+def _packed(samples: Sequence[Sample]) -> dict[str, Tensor]:
+    """Stack every field over the scans of the batch, but for those that are stacked already."""
+    packed = dict(samples.packed) if isinstance(samples, PackedSamples) else {}
+    scans = [inputs for sample in samples for inputs in sample.inputs]
+    left = [name for name in scans[0] if name not in packed]
+    return packed | {name: stack([inputs[name] for inputs in scans]) for name in left}
 
 
 def _filled(rows: Sequence[Sequence[int]]) -> Int[Tensor, "r u"]:

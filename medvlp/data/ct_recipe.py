@@ -10,7 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from medvlp.data.hounsfield import check_hounsfield
-from medvlp.data.recipe import Prepared, Recipe, Region
+from medvlp.data.recipe import Prepared, ReadInto, Recipe, Region
 from medvlp.data.resample import StoreDtype, resample
 from medvlp.data.scan import Scan, check_orientation, reorient, resampled_affine
 from medvlp.types import Size3D, Spacing3D
@@ -64,6 +64,7 @@ class CTRecipe(Recipe):
         self.fit: Literal["crop", "resize"] = fit
         self.orientation = orientation
         self.store_dtype: StoreDtype = store_dtype
+        self.packed_dtype = getattr(torch, store_dtype)
 
     def describe(self) -> dict[str, Any]:
         """State everything that changes a number, in JSON types."""
@@ -119,17 +120,22 @@ class CTRecipe(Recipe):
 
     def network_input(self, stored: Shaped[np.ndarray, "d h w"]) -> Float[Tensor, "1 D H W"]:
         """Window to [0, 1], fit to `size`, normalise; `stored` may be a `region` already."""
-        # NumPy, not torch: one thread whatever torch is set to, which small volumes need
         if self.fit == "resize":
-            windowed = torch.from_numpy(self._window(stored, np.empty(stored.shape, np.float32)))
-            resized = F.interpolate(windowed[None, None], size=self.size, mode="trilinear")
-            image = resized[0, 0].numpy()
-        else:
-            image = np.zeros(self.size, np.float32)  # 0 is the window's lower end
-            part = stored[self.region(stored.shape)]
-            self._window(part, image[_inside(part.shape, self.size)])
-        image -= np.float32(self.mean)
-        image /= np.float32(self.std)
+            windowed = np.empty(stored.shape, np.float32)
+            self._window(stored, windowed)
+            volume = torch.from_numpy(windowed)[None, None]
+            image = F.interpolate(volume, size=self.size, mode="trilinear")[0, 0].numpy()
+            self._normalise(image)
+            return torch.from_numpy(image)[None]
+        image = np.empty(self.size, np.float32)
+        part = stored[self.region(stored.shape)]
+        inside = _inside(part.shape, self.size)
+        lowest = np.zeros(1, np.float32)
+        self._normalise(lowest)
+        _fill_outside(image, inside, float(lowest[0]))
+        for plane, values in zip(part, image[inside], strict=True):  # stays in the cache
+            self._window(plane, values)
+            self._normalise(values)
         return torch.from_numpy(image)[None]
 
     @property
@@ -138,12 +144,12 @@ class CTRecipe(Recipe):
         low = self.window_hu[0]
         return self.fit == "crop" and float(np.dtype(self.store_dtype).type(low)) == low
 
-    def pack(self, stored: Shaped[np.ndarray, "d h w"]) -> Shaped[np.ndarray, "1 D H W"]:
-        """Pad with the window's lower end and cut the centre; `stored` may be a `region`."""
-        image = np.full(self.size, self.window_hu[0], self.store_dtype)
-        part = stored[self.region(stored.shape)]
-        image[_inside(part.shape, self.size)] = part
-        return image[None]
+    def pack(self, read_into: ReadInto, shape: Size3D, out: Shaped[np.ndarray, "1 D H W"]) -> None:
+        """Read the centre and pad with the window's lower end."""
+        region = self.region(shape)
+        inside = _inside([part.stop - part.start for part in region], self.size)
+        _fill_outside(out[0], inside, self.window_hu[0])
+        read_into(region, out[0][inside])
 
     def finish(self, image: Shaped[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Window to [0, 1] and normalise, in float32."""
@@ -151,17 +157,33 @@ class CTRecipe(Recipe):
         windowed = image.to(torch.float32).sub_(low).div_(high - low).clamp_(0.0, 1.0)
         return windowed.sub_(self.mean).div_(self.std)
 
-    def _window(self, stored: np.ndarray, out: np.ndarray) -> np.ndarray:
+    def _window(self, stored: np.ndarray, out: np.ndarray) -> None:
         low, high = self.window_hu
+        # NumPy, not torch: one thread whatever torch is set to, which small volumes need; but
+        # NumPy converts half numbers one by one
+        if stored.dtype == np.float16:
+            torch.from_numpy(out).copy_(torch.from_numpy(stored))
+            stored = out
         np.subtract(stored, np.float32(low), out=out, dtype=np.float32)
         np.divide(out, np.float32(high - low), out=out)
-        return np.clip(out, 0.0, 1.0, out=out)
+        np.clip(out, 0.0, 1.0, out=out)
+
+    def _normalise(self, windowed: np.ndarray) -> None:
+        windowed -= np.float32(self.mean)
+        windowed /= np.float32(self.std)
 
 
 def _inside(shape: Sequence[int], size: Size3D) -> tuple[slice, ...]:
     """Place a smaller volume in a larger one; the smaller half of the margin comes before."""
     starts = [(target - length) // 2 for length, target in zip(shape, size, strict=True)]
     return tuple(slice(start, start + length) for start, length in zip(starts, shape, strict=True))
+
+
+def _fill_outside(out: np.ndarray, inside: tuple[slice, ...], value: float) -> None:
+    """Fill what lies around a part, and leave the part as it is."""
+    for axis, part in enumerate(inside):
+        out[(*inside[:axis], slice(0, part.start))] = value
+        out[(*inside[:axis], slice(part.stop, None))] = value
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

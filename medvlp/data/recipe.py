@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
@@ -23,6 +24,9 @@ Region = tuple[slice, slice, slice]
 
 ReadField = Callable[[str, Region | None], np.ndarray]
 """Reads a field of one scan from the cache, or only a region of it."""
+
+ReadInto = Callable[[Region, np.ndarray], object]
+"""Reads a region of the image of one scan into an array that is there."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,11 @@ class Recipe(ABC):
         size: Of the network's input (d, h, w).
         fields: What `prepare` makes, and `inputs` may read.
         companions: Names of the volumes that `prepare` must be given beside the scan.
+        packed_dtype: Of the numbers that `pack` leaves to the device.
     """
 
     size: Size3D
+    packed_dtype: torch.dtype = torch.float32
     fields: tuple[str, ...] = ("image",)
     companions: tuple[str, ...] = ()
 
@@ -107,8 +113,14 @@ class Recipe(ABC):
         """Whether the dense half can be left to the device, by `pack` here and `finish` there."""
         return False
 
-    def pack(self, stored: Shaped[np.ndarray, "d h w"]) -> Shaped[np.ndarray, "1 D H W"]:
-        """Bring a stored image, or its `region`, to the network's size and leave its numbers."""
+    def pack(self, read_into: ReadInto, shape: Size3D, out: Shaped[np.ndarray, "1 D H W"]) -> None:
+        """Bring a stored image to the network's size and leave its numbers as they are.
+
+        Args:
+            read_into: Reads a region of it.
+            shape: Of the stored image.
+            out: Of `size` and `packed_dtype`; all of it is filled.
+        """
         raise ValueError(f"{type(self).__name__} cannot leave its dense half to the device")
 
     def finish(self, image: Shaped[Tensor, "..."]) -> Float[Tensor, "..."]:

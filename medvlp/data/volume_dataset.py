@@ -1,15 +1,15 @@
 """Samples of prepared studies: scans from the cache, texts and labels from the manifest."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from medvlp.data.batch_memory import empty_batch
 from medvlp.data.batching import SampleFacts
 from medvlp.data.manifest import Manifest, Row
 from medvlp.data.recipe import Recipe, Region
@@ -46,6 +46,19 @@ class Sample:
     statements: tuple[int, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
     target: Row | None = None
+
+
+class PackedSamples(list[Sample]):
+    """Samples some of whose inputs already lie in a batch, so that they need not be copied.
+
+    Args:
+        samples: Their inputs are rows of the batch.
+        packed: Field name to batch.
+    """
+
+    def __init__(self, samples: Iterable[Sample], packed: Mapping[str, Tensor]) -> None:
+        super().__init__(samples)
+        self.packed = packed
 
 
 class VolumeDataset(Dataset[list[Sample]]):
@@ -93,7 +106,14 @@ class VolumeDataset(Dataset[list[Sample]]):
 
     def __getitem__(self, keys: Sequence[SampleKey]) -> list[Sample]:
         """Make the samples of one batch."""
-        return [self._sample(key) for key in keys]
+        if not self.defer:
+            return [self._sample(key) for key in keys]
+        num_scans = int(self.facts.num_scans[[key.sample for key in keys]].sum())
+        images = empty_batch((num_scans, 1, *self.recipe.size), self.recipe.packed_dtype)
+        rows = iter(images)
+        samples = PackedSamples([self._sample(key, rows) for key in keys], {"image": images})
+        assert next(rows, None) is None  # the number of scans does not depend on chance
+        return samples
 
     def load_into_memory(self) -> None:
         """Decompress every scan of the split once; for small volumes that fit."""
@@ -105,7 +125,7 @@ class VolumeDataset(Dataset[list[Sample]]):
                     stored[scan_id, name] = self.manifest.cache.read(scan_id, field=name)
         self._in_memory = stored
 
-    def _sample(self, key: SampleKey) -> Sample:
+    def _sample(self, key: SampleKey, rows: Iterator[Tensor] | None = None) -> Sample:
         study = self.manifest[int(self._row[key.sample])]
         generator = sample_generator(self.seed, key)
         spec = self.scans.samples(study)[self._nth[key.sample]]
@@ -113,8 +133,12 @@ class VolumeDataset(Dataset[list[Sample]]):
         target = self.scans.target(spec, study, generator)
         sections = study["texts"]
         texts = self.texts(sections, generator) if self.texts is not None and sections else []
+        scan_rows = [study["scans"][i] for i in chosen]
         return Sample(
-            inputs=[self._inputs(study["scans"][i], target, generator) for i in chosen],
+            inputs=[
+                self._inputs(scan, target, generator) if rows is None else self._pack(scan, rows)
+                for scan in scan_rows
+            ],
             study_id=study["study_id"],
             sample_id=spec.sample_id,
             patient_id=study["patient_id"],
@@ -129,15 +153,24 @@ class VolumeDataset(Dataset[list[Sample]]):
         self, scan: Row, target: Row | None, generator: np.random.Generator
     ) -> dict[str, Tensor]:
         read = partial(self._read, scan["scan_id"])
-        if self.defer:
-            depth, height, width = scan["shape"]
-            part = self.recipe.region((depth, height, width))
-            return {"image": torch.from_numpy(self.recipe.pack(read("image", part)))}
         chance = generator if self.training else None
         inputs = self.recipe.inputs(read, scan, target=target, generator=chance)
         for augment in self.augment:
             inputs["image"] = augment(inputs["image"], generator)
         return inputs
+
+    def _pack(self, scan: Row, rows: Iterator[Tensor]) -> dict[str, Tensor]:
+        depth, height, width = scan["shape"]
+        row = next(rows)
+        read_into = partial(self._read_into, scan["scan_id"])
+        self.recipe.pack(read_into, (depth, height, width), row.numpy())
+        return {"image": row}
+
+    def _read_into(self, scan_id: str, region: Region, out: np.ndarray) -> None:
+        if self._in_memory is None:
+            self.manifest.cache.read(scan_id, region, out=out)
+        else:
+            out[...] = self._in_memory[scan_id, "image"][region]
 
     def _read(self, scan_id: str, name: str, region: Region | None) -> np.ndarray:
         if self._in_memory is None:

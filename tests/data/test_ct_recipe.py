@@ -78,8 +78,10 @@ def test_the_grid_of_the_stored_volume_is_known() -> None:
 def test_the_dense_half_may_wait_for_the_device() -> None:
     stored = stored_of(scan_of(thorax()), store_dtype="int16")
     recipe = recipe_of(size=(4, 12, 8), store_dtype="int16")
-    assert recipe.can_defer
-    deferred = recipe.finish(torch.from_numpy(recipe.pack(stored)))
+    assert recipe.can_defer and recipe.packed_dtype == torch.int16
+    packed = np.full((1, 4, 12, 8), 7, np.int16)
+    recipe.pack(lambda region, out: np.copyto(out, stored[region]), stored.shape, packed)
+    deferred = recipe.finish(torch.from_numpy(packed))
     torch.testing.assert_close(deferred, recipe.network_input(stored), rtol=0, atol=1e-6)
     assert not recipe_of(fit="resize").can_defer
     assert not recipe_of(window_hu=(-1000.5, 0.0), store_dtype="int16").can_defer
