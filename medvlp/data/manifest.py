@@ -1,4 +1,4 @@
-"""What a cache folder holds: studies.jsonl (one study a line) and dataset.json (the whole)."""
+"""What a cache folder holds: studies.parquet (one study a row) and dataset.json (the whole)."""
 
 import hashlib
 import json
@@ -6,22 +6,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medvlp.data.cache import VolumeCache, write_atomically
+from medvlp.data.manifest_table import Row, StudyTable, to_parquet
 from medvlp.data.records import SPLITS
 
-Row = dict[str, Any]
-
-_SCHEMA = 1
-_STUDIES, _DATASET = "studies.jsonl", "dataset.json"
+_SCHEMA = 2
+_STUDIES, _DATASET = "studies.parquet", "dataset.json"
 
 
 class Manifest:
     """The prepared studies of one data set under one recipe.
 
-    The lines stay bytes in one array until they are asked for: many loader workers share it, and
-    memory does not grow with their number.
+    Rows are made when they are asked for: many loader workers share one table, and memory grows
+    neither with their number nor with use.
 
     Args:
         folder: See `dataset_folder`.
@@ -45,18 +42,23 @@ class Manifest:
         self.recipe_hash: str = dataset["recipe_hash"]
         self.counts: dict[str, int] = dataset["counts"]
         self.skips: dict[str, int] = dataset["skips"]
-        self._lines = np.fromfile(folder / _STUDIES, dtype=np.uint8)
-        self._ends = np.flatnonzero(self._lines == ord("\n"))
+        self.table = StudyTable(folder / _STUDIES, self.label_names)
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return self.table.num_rows
 
     def __getitem__(self, index: int) -> Row:
-        """Decode one study: study_id, patient_id, split, scans, texts, labels, metadata."""
+        """Decode one study.
+
+        Returns:
+            study_id, patient_id, split, scans, texts, labels, metadata, questions, lesions.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"study {index} of {len(self)}")
-        start = 0 if index == 0 else int(self._ends[index - 1]) + 1
-        return json.loads(self._lines[start : int(self._ends[index])].tobytes())
+        return self.table.row(index)
+
+    def __reduce__(self) -> tuple[type["Manifest"], tuple[Path]]:
+        return Manifest, (self.folder,)  # another process reads its own
 
 
 def dataset_folder(cache_dir: Path, name: str, recipe_hash: str) -> Path:
@@ -69,13 +71,18 @@ def is_prepared(folder: Path) -> bool:
     studies, dataset = folder / _STUDIES, folder / _DATASET
     if not (studies.is_file() and dataset.is_file()):
         return False
-    stated = json.loads(dataset.read_text(encoding="utf-8"))
+    try:
+        stated = json.loads(dataset.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    if not isinstance(stated, dict):
+        return False
     digest = hashlib.sha256(studies.read_bytes()).hexdigest()
-    return stated.get("schema") == _SCHEMA and stated.get("studies_sha256") == digest
+    return (stated.get("schema"), stated.get("studies_sha256")) == (_SCHEMA, digest)
 
 
 def write_manifest(folder: Path, rows: Iterable[Row], dataset: Mapping[str, Any]) -> Manifest:
-    """Write both files, dataset.json last: its hash of studies.jsonl makes the pair valid.
+    """Write both files, dataset.json last: its hash of the other makes the pair valid.
 
     Args:
         folder: See `dataset_folder`.
@@ -83,7 +90,7 @@ def write_manifest(folder: Path, rows: Iterable[Row], dataset: Mapping[str, Any]
         dataset: name, source, label_names, recipe, recipe_hash, skips.
     """
     rows = list(rows)
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    studies = to_parquet(rows, dataset["label_names"])
     counts = {"studies": len(rows), "scans": sum(len(row["scans"]) for row in rows)}
     counts["patients"] = len({row["patient_id"] for row in rows})
     counts |= {split: sum(row["split"] == split for row in rows) for split in SPLITS}
@@ -91,8 +98,8 @@ def write_manifest(folder: Path, rows: Iterable[Row], dataset: Mapping[str, Any]
         "schema": _SCHEMA,
         **dataset,
         "counts": counts,
-        "studies_sha256": hashlib.sha256(lines).hexdigest(),
+        "studies_sha256": hashlib.sha256(studies).hexdigest(),
     }
-    write_atomically(folder / _STUDIES, lines)
+    write_atomically(folder / _STUDIES, studies)
     write_atomically(folder / _DATASET, (json.dumps(stated, indent=2) + "\n").encode())
     return Manifest(folder)

@@ -27,9 +27,8 @@ class Splits:
 
     def assign(self, manifest: Manifest) -> dict[str, np.ndarray]:
         """List the rows of each split, of "all", and of "predict"."""
-        studies = [manifest[index] for index in range(len(manifest))]
-        names = np.array([study["split"] for study in studies], dtype=object)
-        patients = [study["patient_id"] for study in studies]
+        names = np.array(manifest.table.column("split"), dtype=object)
+        patients = manifest.table.column("patient_id")
         if self.val_fraction > 0 and not (names == "val").any():
             held_out = self._held_out(
                 {p for p, n in zip(patients, names, strict=True) if n == "train"}
@@ -37,7 +36,7 @@ class Splits:
             chosen = np.array([patient in held_out for patient in patients])
             names[chosen & (names == "train")] = "val"
         rows = {split: np.flatnonzero(names == split) for split in SPLITS}
-        rows["all"] = np.arange(len(studies))
+        rows["all"] = np.arange(len(manifest))
         rows["predict"] = rows[self.predict]
         return rows
 

@@ -1,5 +1,4 @@
 import csv
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,8 +139,8 @@ def test_a_manifest_whose_parts_do_not_match_is_not_complete(
 ) -> None:
     tree.write()
     manifest = prepare(tree, recipe)
-    studies = manifest.folder / "studies.jsonl"
-    studies.write_text(studies.read_text() + json.dumps({}) + "\n")
+    studies = manifest.folder / "studies.parquet"
+    studies.write_bytes(studies.read_bytes() + b" ")
     assert not is_prepared(manifest.folder)
     with pytest.raises(FileNotFoundError, match=r"no complete manifest; run: python -m medvlp"):
         Manifest(manifest.folder)

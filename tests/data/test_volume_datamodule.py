@@ -16,7 +16,7 @@ from medvlp import config
 from medvlp.data.ct_rate import LABEL_NAMES, CTRate
 from medvlp.data.ct_recipe import CTRecipe
 from medvlp.data.engine import LocalEngine
-from medvlp.data.manifest import write_manifest
+from medvlp.data.manifest import Manifest, write_manifest
 from medvlp.data.sampling import AllScans, EachQuestion
 from medvlp.data.splits import Splits
 from medvlp.data.texts import SentenceSampler
@@ -156,9 +156,9 @@ def test_a_budget_counts_the_scans_of_ragged_studies(tree: CTRateTree, recipe: C
 
 def test_samples_about_questions_carry_them(tree: CTRateTree, recipe: CTRecipe) -> None:
     module = datamodule(tree.write() and tree, recipe)
-    questions = [{"question": f"Number {n}?", "answer": "yes"} for n in range(3)]
-    studies = module.folder / "studies.jsonl"
-    rows = [json.loads(line) | {"questions": []} for line in studies.read_text().splitlines()]
+    asked = {"answer": "yes", "kind": "presence", "choices": ["yes", "no"]}
+    questions = [{"question": f"Number {n}?", **asked} for n in range(3)]
+    rows = [row | {"questions": []} for row in Manifest(module.folder)]
     next(row for row in rows if row["split"] == "test")["questions"] = questions
     dataset = json.loads((module.folder / "dataset.json").read_text())
     write_manifest(module.folder, rows, dataset)
