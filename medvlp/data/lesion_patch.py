@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Shaped
+from torch import Tensor
 
 from medvlp.data.lesion_geometry import Compat, Placement
 from medvlp.data.recipe import Region
@@ -242,19 +245,41 @@ def _blend(volume: np.ndarray, place: np.ndarray, axis: int) -> Float[np.ndarray
 def _sample_turned(
     stored: np.ndarray, matrix: np.ndarray, offset: np.ndarray, size: Size3D, *, linear: bool
 ) -> np.ndarray:
+    if linear:
+        return _blend_turned(stored, matrix, offset, size)
     from scipy.ndimage import affine_transform
 
-    source = stored.astype(np.float32) if stored.dtype == np.float16 else stored
     return affine_transform(
-        source,
+        stored,
         matrix,
         offset=cast(float, offset),  # the stubs know a number only
         output_shape=size,
-        output=np.float32 if linear else stored.dtype,
-        order=1 if linear else 0,
+        output=stored.dtype,
+        order=0,  # rounds half up
         mode="nearest",
         prefilter=False,
     )
+
+
+def _blend_turned(
+    stored: np.ndarray, matrix: np.ndarray, offset: np.ndarray, size: Size3D
+) -> Float[np.ndarray, "x y z"]:
+    """Interpolate among eight neighbours; a third of the time of SciPy's `affine_transform`."""
+    places: list[Tensor] = []
+    for row, start, length in zip(matrix, offset, stored.shape, strict=True):
+        # grid_sample counts from -1 to 1 between the outermost centres
+        scale = 2 / (length - 1) if length > 1 else 0.0
+        x, y, z = (
+            torch.arange(n, dtype=torch.float64) * (m * scale)
+            for m, n in zip(row, size, strict=True)
+        )
+        places.append((x + (start * scale - 1))[:, None, None] + y[:, None] + z)
+    grid = torch.stack(places[::-1], dim=-1)
+    volume = torch.from_numpy(stored.astype(np.float64))
+    patch = F.grid_sample(
+        volume[None, None], grid[None], mode="bilinear", padding_mode="border", align_corners=True
+    )
+    return patch[0, 0].float().numpy()
 
 
 def _clear_outside(
