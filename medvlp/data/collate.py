@@ -84,8 +84,14 @@ def _packed(samples: Sequence[Sample]) -> dict[str, Tensor]:
     """Stack every field over the scans of the batch, but for those that are stacked already."""
     packed = dict(samples.packed) if isinstance(samples, PackedSamples) else {}
     scans = [inputs for sample in samples for inputs in sample.inputs]
-    left = [name for name in scans[0] if name not in packed]
-    return packed | {name: stack([inputs[name] for inputs in scans]) for name in left}
+    for name, tensor in scans[0].items():
+        # a field that a recipe gives two names is stacked once
+        twin = next((other for other in packed if scans[0].get(other) is tensor), None)
+        if twin is not None:
+            packed[name] = packed[twin]
+        elif name not in packed:
+            packed[name] = stack([inputs[name] for inputs in scans])
+    return packed
 
 
 def _filled(rows: Sequence[Sequence[int]]) -> Int[Tensor, "r u"]:
