@@ -263,7 +263,7 @@ def _sessions(metadata: dict[str, Row]) -> dict[str, list[str]]:
 
 def _spacing_mm(row: Row) -> Spacing3D:
     try:
-        # Spec 6.1: the text "[x, y]" and ZSpacing; storage order is (z, y, x).
+        # the text "[x, y]", and ZSpacing; storage order is (z, y, x)
         x, y = (float(value) for value in json.loads(row["XYSpacing"]))
         spacing_mm = (float(row["ZSpacing"]), y, x)
     except (ValueError, TypeError) as error:

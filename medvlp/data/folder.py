@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medvlp.data.folder_cells import read_spacing, stays_inside
+from medvlp.data.readers.registry import Tilt
 from medvlp.data.records import SPLITS, ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.scan import check_orientation
 from medvlp.data.tables import is_empty, nearest, read_table
@@ -17,6 +18,7 @@ MODALITIES = (
     *("CR", "DX", "MG", "RG", "XA", "US", "OP", "SM", "ES", "XC", "OT"),  # 2D
 )
 _SPLIT_NAMES = {name: name for name in SPLITS} | {"valid": "val", "validation": "val"}
+COMPANIONS = ("anatomy_mask", "lesion_mask", "pet")
 _OPTIONAL = ("patient_id", "split", "sex", "age", "modality", "spacing_mm", "orientation")
 _ALIKE = 0.8  # of the letters, for a column that nobody asked for to be taken for a slip
 
@@ -28,8 +30,8 @@ class Folder(StudySource):
     of a study parted by ";" or in several rows; optional `patient_id` (else the study is its own
     patient), `split` (train, val, test), `sex`, `age`; of all scans of a row `modality` (DICOM
     code), `spacing_mm` ("3 1 1": slices, rows, columns) and `orientation` (letters along the same
-    axes) where the headers do not say or are not to be trusted; text, label and mask columns as
-    told. Masks are paths like `path`, one for each scan of the row.
+    axes) where the headers do not say or are not to be trusted; `anatomy_mask`, `lesion_mask` and
+    `pet`, paths like `path`, one for each scan of the row; text and label columns as told.
 
     Args:
         table: The CSV file.
@@ -37,11 +39,11 @@ class Folder(StudySource):
         name: Names the cache folder.
         text_columns: Section name to column, e.g. {"findings": "Findings"}.
         label_columns: Cells 1, 0, or empty for unknown.
-        mask_columns: Companion to column, e.g. {"anatomy_mask": "organs"}.
         split: Of rows without one.
         orientation: Letters of the stored arrays (d, h, w), if headers are not to be trusted; of
             rows without one.
         modality: DICOM code of rows without one.
+        tilt: "refuse" DICOM series whose gantry was tilted, or "correct" them.
     """
 
     def __init__(
@@ -52,10 +54,10 @@ class Folder(StudySource):
         name: str = "folder",
         text_columns: Mapping[str, str] | None = None,
         label_columns: Sequence[str] = (),
-        mask_columns: Mapping[str, str] | None = None,
         split: str = "test",
         orientation: str | None = None,
         modality: str = "CT",
+        tilt: Tilt = "refuse",
     ) -> None:
         if not name.replace("_", "").replace("-", "").isalnum():
             raise ValueError(f"name is {name!r}, expected letters, digits, _ and - only")
@@ -64,10 +66,10 @@ class Folder(StudySource):
         self.name = name
         self.table, self.root = Path(table), Path(root)
         self.text_columns = dict(text_columns or {})
-        self.mask_columns = dict(mask_columns or {})
         self.label_names = tuple(label_columns)
         self.split = _split(split)
         self.orientation, self.modality = orientation, _modality(modality)
+        self.tilt: Tilt = tilt
         self.skips: list[Skip] = []
 
     def describe(self) -> dict[str, Any]:
@@ -77,7 +79,6 @@ class Folder(StudySource):
             "table": str(self.table.resolve()),
             "root": str(self.root.resolve()),
             "texts": self.text_columns,
-            "masks": self.mask_columns,
             "label_names": list(self.label_names),
             "orientation": self.orientation,
             "modality": self.modality,
@@ -88,9 +89,9 @@ class Folder(StudySource):
         self.skips.clear()
         if not self.root.is_dir():
             raise FileNotFoundError(f"{self.root} is not a folder; set root to that of your scans")
-        told = [*self.text_columns.values(), *self.label_names, *self.mask_columns.values()]
+        told = [*self.text_columns.values(), *self.label_names]
         table = read_table(self.table, ["study_id", "path", *told])
-        self._report_slips(table[0].keys() - {"study_id", "path", *told, *_OPTIONAL})
+        self._report_slips(table[0].keys() - {"study_id", "path", *told, *_OPTIONAL, *COMPANIONS})
         grouped: dict[str, list[Row]] = {}
         for row in table:
             grouped.setdefault(row["study_id"].strip(), []).append(row)
@@ -106,8 +107,9 @@ class Folder(StudySource):
                 self.skips.append(Skip(study_id, "a study without a volume"))
 
     def _report_slips(self, columns: set[str]) -> None:
+        known = (*_OPTIONAL, *COMPANIONS)
         for column in sorted(columns):
-            alike = difflib.get_close_matches(column.lower(), _OPTIONAL, n=1, cutoff=_ALIKE)
+            alike = difflib.get_close_matches(column.lower(), known, n=1, cutoff=_ALIKE)
             if alike:
                 reason = f"the column is not read; did you mean {alike[0]!r}?"
                 self.skips.append(Skip(f"column {column!r}", reason))
@@ -144,12 +146,10 @@ class Folder(StudySource):
 
     def _scans(self, study_id: str, row: Row) -> list[ScanRecord]:
         names = _parts(row["path"])
-        masks = {field: _parts(row[column]) for field, column in self.mask_columns.items()}
+        masks = {field: _parts(row.get(field, "")) for field in COMPANIONS}
         for field, paths in masks.items():
             if paths and len(paths) != len(names):
-                reason = (
-                    f"{len(paths)} paths in {self.mask_columns[field]!r} for {len(names)} scans"
-                )
+                reason = f"{len(paths)} paths in {field!r} for {len(names)} scans"
                 self.skips.append(Skip(study_id, f"{reason}: none is used"))
                 masks[field] = []
         try:

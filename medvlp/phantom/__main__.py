@@ -39,13 +39,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers",
         type=int,
-        default=os.cpu_count() or 1,
-        help="processes; 0 writes in this one (default: all cores)",
+        help="processes; 0 writes in this one (default: all cores for a large twin)",
     )
     parser.add_argument(
         "--hard-cases", action="store_true", help="add odd, mirrored, incomplete and corrupt ones"
     )
     return parser
+
+
+# Below this number of studies a process takes longer to start than to paint its share.
+_WORTH_WORKERS = 200
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -70,9 +73,11 @@ def _arguments(options: argparse.Namespace, signature: inspect.Signature) -> dic
         "num_test": twin.num_test if options.test_studies is None else options.test_studies,
         "seed": options.seed,
         "shape": tuple(options.shape or twin.shape),
-        "num_workers": options.workers,
         "hard_cases": options.hard_cases,
     }
+    large = given["num_train"] + given["num_test"] > _WORTH_WORKERS
+    default = (os.cpu_count() or 1) if large else 0
+    given["num_workers"] = default if options.workers is None else options.workers
     if options.prevalence is not None:
         if "prevalence" not in signature.parameters:
             raise ValueError(f"the twin of {twin.title} takes no --prevalence")

@@ -31,7 +31,7 @@ from medvlp.types import Size3D
 FORMAT_VERSION = 1
 TABLE = "studies.csv"
 _SHARED = ("study_id", "patient_id", "path", "split", "sex", "age", "modality")
-COLUMNS = (*_SHARED, "spacing_mm", "orientation", "organs", "Findings", "Impression", *LABELS)
+COLUMNS = (*_SHARED, "spacing_mm", "orientation", "anatomy_mask", "Findings", "Impression", *LABELS)
 _KINDS = (
     "normal",
     "empty file",
@@ -127,7 +127,7 @@ def _write(root: Path, parameters: TwinParameters, session: Session) -> _Written
         "modality": "CT",
         "spacing_mm": " ".join(f"{step:g}" for step in volume.grid.spacing_mm) if bare else "",
         "orientation": "SPL" if bare else "",
-        "organs": "" if broken else _mask(number),
+        "anatomy_mask": "" if broken else _mask(number),
         "Findings": report.findings,
         "Impression": report.impression,
         **{label: int(label in study.names) for label in LABELS},

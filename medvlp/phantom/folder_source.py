@@ -23,5 +23,4 @@ class PhantomFolder(TwinSource, Folder):
             name=self.name,
             text_columns={"findings": "Findings", "impression": "Impression"},
             label_columns=LABELS,
-            mask_columns={"anatomy_mask": "organs"},
         )
