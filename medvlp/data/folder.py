@@ -82,6 +82,7 @@ class Folder(StudySource):
             "label_names": list(self.label_names),
             "orientation": self.orientation,
             "modality": self.modality,
+            "tilt": self.tilt,
         }
 
     def studies(self) -> Iterator[StudyRecord]:
@@ -179,6 +180,7 @@ class Folder(StudySource):
             "modality": self.modality if is_empty(modality) else _modality(modality),
             "spacing_mm": read_spacing(row.get("spacing_mm", "")),
             "orientation": orientation,
+            "tilt": self.tilt,
         }
 
     def _existing(self, study_id: str, name: str) -> Path | None:

@@ -1,17 +1,22 @@
 """From a data set's raw files to a cache folder with its manifest."""
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from medvlp.data.cache import Facts, VolumeCache, require_writable, write_atomically
-from medvlp.data.engine import Engine, PreparationError
+from medvlp.data.cache import Facts, VolumeCache, require_writable
+from medvlp.data.engine import Engine
+from medvlp.data.exclusive import exclusive
 from medvlp.data.manifest import Manifest, Row, dataset_folder, write_manifest
+from medvlp.data.quarantine import (
+    check_share,
+    quarantine_file,
+    summarise_skips,
+    write_quarantine,
+)
 from medvlp.data.readers.registry import read
 from medvlp.data.recipe import Recipe
 from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
@@ -48,6 +53,9 @@ class _Job:
     cache: VolumeCache
     device: str
 
+    def __str__(self) -> str:
+        return f"{self.record.scan_id} ({self.record.path})"
+
 
 def prepare_dataset(
     source: StudySource,
@@ -61,7 +69,9 @@ def prepare_dataset(
 ) -> Manifest:
     """Prepare every scan that is not in the cache yet, then write manifest and quarantine.csv.
 
-    May be stopped and run again at any time: finished volumes are kept, the manifest comes last.
+    May be stopped or killed and run again at any time: finished volumes are kept, the manifest
+    comes last, and the outcome is that of one uninterrupted run, byte for byte. Scans that were
+    refused are tried again.
 
     Args:
         source: The data set.
@@ -79,22 +89,24 @@ def prepare_dataset(
     """
     folder = dataset_folder(cache_dir, source.name, recipe.hash)
     require_writable(folder)
-    source.materialise()
-    studies = list(source.studies())
-    _require_sound(source, studies)
-    cache = VolumeCache(folder / "volumes")
-    cache.remove_leftovers()
-    jobs = [_Job(scan, recipe, cache, device) for study in studies for scan in study.scans]
-    outcomes: dict[str, Outcome] = {}
-    for outcome in engine.run(prepare_scan, jobs):
-        outcomes[outcome.scan_id] = outcome
-        if on_scan is not None:
-            on_scan(outcome, len(jobs))
-    rows = [row for study in studies if (row := _row(study, outcomes))["scans"]]
-    skips = _account(source, studies, outcomes, rows)
-    _write_quarantine(quarantine_file(folder), skips)
-    _check_share(outcomes, max_quarantine_share, folder)
-    return write_manifest(folder, rows, _dataset(source, recipe, skips))
+    with exclusive(folder):
+        source.materialise()
+        studies = list(source.studies())
+        _require_sound(source, studies)
+        cache = VolumeCache(folder / "volumes")
+        remove_leftovers(folder)
+        jobs = [_Job(scan, recipe, cache, device) for study in studies for scan in study.scans]
+        outcomes: dict[str, Outcome] = {}
+        for outcome in engine.run(prepare_scan, jobs):
+            outcomes[outcome.scan_id] = outcome
+            if on_scan is not None:
+                on_scan(outcome, len(jobs))
+        rows = [row for study in studies if (row := _row(study, outcomes))["scans"]]
+        refused = _refused(studies, outcomes)
+        skips = [*source.skips, *refused, *_lost(studies, rows)]
+        write_quarantine(quarantine_file(folder), skips)
+        check_share(refused, len(jobs), allowed=max_quarantine_share, folder=folder)
+        return write_manifest(folder, rows, _dataset(source, recipe, skips))
 
 
 def prepare_scan(job: _Job) -> Outcome:
@@ -106,11 +118,12 @@ def prepare_scan(job: _Job) -> Outcome:
     record, cache = job.record, job.cache
     try:
         fingerprint = _fingerprint(record)
-        facts = cache.facts(record.scan_id)
-        if facts is not None and facts["fingerprint"] == fingerprint:
+        facts = _sound_facts(job, fingerprint)
+        if facts is not None:
             return Outcome(record.scan_id, record.path, facts, reused=True)
         scan = read_scan(record, job.recipe.companions)
         prepared = job.recipe.prepare(scan, device=job.device)
+        _require_finite(prepared.arrays)
     except Exception as error:  # one bad scan of any kind must not stop the other thousands
         reason = str(error) if isinstance(error, (ValueError, OSError)) else repr(error)
         return Outcome(record.scan_id, record.path, reason=" ".join(reason.split()))
@@ -145,7 +158,7 @@ def read_scan(record: ScanRecord, companions: Sequence[str] = ()) -> Scan:
             f"{record.path}: the recipe needs {' and '.join(missing)} beside the scan, and the "
             "data set has none"
         )
-    scan = read(record.path, record.files).restated(
+    scan = read(record.path, record.files, tilt=record.tilt).restated(
         spacing_mm=record.spacing_mm,
         rescale=record.rescale,
         orientation=record.orientation,
@@ -155,23 +168,36 @@ def read_scan(record: ScanRecord, companions: Sequence[str] = ()) -> Scan:
     return replace(scan, companions=beside) if beside else scan
 
 
-def quarantine_file(folder: Path) -> Path:
-    """Say which file of a prepared data set names what was left out, and why."""
-    return folder / "quarantine.csv"
+def remove_leftovers(folder: Path) -> int:
+    """Delete what killed writers left in a data set's folder; returns how many files."""
+    beside = list(folder.glob("*.tmp"))
+    for path in beside:
+        path.unlink(missing_ok=True)
+    return len(beside) + VolumeCache(folder / "volumes").remove_leftovers()
 
 
-def summarise_skips(skips: Iterable[Skip]) -> dict[str, int]:
-    """Count skips by reason, without the paths and figures that make each of them unlike."""
-    reasons = (skip.reason.replace(skip.id, "").lstrip(": ") for skip in skips)
-    return dict(Counter(reasons).most_common())
+def _sound_facts(job: _Job, fingerprint: str) -> Facts | None:
+    """Read what the cache has of a scan, if that is all of it and made of these very files."""
+    facts = [job.cache.facts(job.record.scan_id, field) for field in job.recipe.fields]
+    if any(known is None or known.get("fingerprint") != fingerprint for known in facts):
+        return None
+    return facts[job.recipe.fields.index("image")]
 
 
 def _fingerprint(record: ScanRecord) -> str:
-    paths = (*(record.files or (record.path,)), *record.companions.values())
+    paths = [*(record.files or (record.path,)), *record.companions.values()]
+    series = [path for path in paths if path.is_dir()]
+    paths += [path for folder in series for path in folder.iterdir() if path.is_file()]
     states = [path.stat() for path in paths]
-    stated = (record.spacing_mm, record.rescale, record.orientation, record.modality)
+    stated = (record.spacing_mm, record.rescale, record.orientation, record.modality, record.tilt)
     size = sum(state.st_size for state in states)
     return f"{len(states)} {size} {max(state.st_mtime_ns for state in states)} {stated}"
+
+
+def _require_finite(arrays: Mapping[str, np.ndarray]) -> None:
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"the prepared {name} has values that are not finite")
 
 
 def _require_sound(source: StudySource, studies: list[StudyRecord]) -> None:
@@ -212,15 +238,15 @@ def _row(study: StudyRecord, outcomes: dict[str, Outcome]) -> Row:
     }
 
 
-def _account(
-    source: StudySource, studies: list[StudyRecord], outcomes: dict[str, Outcome], rows: list[Row]
-) -> list[Skip]:
+def _refused(studies: list[StudyRecord], outcomes: dict[str, Outcome]) -> list[Skip]:
     scans = [outcomes[scan.scan_id] for study in studies for scan in study.scans]
-    refused = [Skip(str(scan.path), scan.reason) for scan in scans if scan.facts is None]
+    return [Skip(str(scan.path), scan.reason) for scan in scans if scan.facts is None]
+
+
+def _lost(studies: list[StudyRecord], rows: list[Row]) -> list[Skip]:
     kept = {row["study_id"] for row in rows}
     lost = [study.study_id for study in studies if study.study_id not in kept]
-    gone = [Skip(study_id, "none of its scans could be prepared") for study_id in lost]
-    return [*source.skips, *refused, *gone]
+    return [Skip(study_id, "none of its scans could be prepared") for study_id in lost]
 
 
 def _dataset(source: StudySource, recipe: Recipe, skips: list[Skip]) -> Row:
@@ -232,21 +258,3 @@ def _dataset(source: StudySource, recipe: Recipe, skips: list[Skip]) -> Row:
         "recipe_hash": recipe.hash,
         "skips": summarise_skips(skips),
     }
-
-
-def _write_quarantine(path: Path, skips: list[Skip]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["path", "reason"])
-    writer.writerows([skip.id, skip.reason] for skip in skips)
-    write_atomically(path, text.getvalue().encode())
-
-
-def _check_share(outcomes: dict[str, Outcome], allowed: float, folder: Path) -> None:
-    refused = sum(outcome.facts is None for outcome in outcomes.values())
-    if refused > allowed * len(outcomes):
-        raise PreparationError(
-            f"{refused} of {len(outcomes)} scans were refused, more than the share of {allowed:g} "
-            f"that is allowed; {quarantine_file(folder)} says why. Mend them, or allow more with "
-            "max_quarantine_share=..."
-        )

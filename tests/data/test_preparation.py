@@ -1,4 +1,8 @@
 import csv
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +15,11 @@ from medvlp.data.ct_rate import CTRate
 from medvlp.data.ct_recipe import CTRecipe
 from medvlp.data.engine import Engine, LocalEngine, PreparationError
 from medvlp.data.manifest import Manifest, is_prepared
-from medvlp.data.preparation import Outcome, prepare_dataset
+from medvlp.data.preparation import Outcome, _fingerprint, prepare_dataset
 from medvlp.data.quality import write_montage
+from medvlp.data.recipe import Prepared
+from medvlp.data.records import ScanRecord
+from medvlp.data.scan import Scan
 from medvlp.data.summary import label_prevalence, summarise
 
 from .conftest import CTRateTree, raw_chest
@@ -79,6 +86,105 @@ def test_resuming_rewrites_nothing_and_equals_an_uninterrupted_run(
     assert contents(resumed.folder) == contents(whole.folder)
 
 
+SLOW_RUN = """
+import sys
+import time
+from pathlib import Path
+
+from medvlp.data import engine
+from medvlp.data.ct_rate import CTRate
+from medvlp.data.ct_recipe import CTRecipe
+from medvlp.data.preparation import prepare_dataset
+
+
+class SlowRecipe(CTRecipe):
+    def prepare(self, scan, *, device="cpu"):
+        time.sleep(0.3)
+        return super().prepare(scan, device=device)
+
+
+if __name__ == "__main__":
+    root, cache_dir = sys.argv[1:]
+    engine._RECENT, engine._WORTH_A_POOL_SECONDS = 1, 0.0
+    recipe = SlowRecipe((6, 8, 8), (3.0, 1.0, 1.0), window_hu=(-1150.0, 350.0), mean=0.449, std=0.226)
+    prepare_dataset(CTRate(root), recipe, cache_dir=Path(cache_dir), engine=engine.LocalEngine(2))
+"""
+
+
+def test_a_killed_run_is_finished_by_the_next(tree: CTRateTree, recipe: CTRecipe) -> None:
+    tree.write()
+    tree.path("train_2_a_1.nii.gz").write_bytes(b"damaged")
+    script = tree.root.parent / "slow_run.py"
+    script.write_text(SLOW_RUN)
+    arguments = [sys.executable, str(script), str(tree.root), str(tree.root.parent / "cache")]
+    run = subprocess.Popen(arguments, start_new_session=True, stderr=subprocess.DEVNULL)
+    folder = tree.root.parent / "cache" / "ct_rate" / recipe.hash
+    while len(list(folder.rglob("*.b2nd"))) < 6:
+        assert run.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    run.kill()
+    run.wait()
+    # the next run waits for the lock, and that is free when the killed one's processes are gone
+    assert not is_prepared(folder)
+    before = {path: path.stat() for path in folder.rglob("*.b2nd")}
+    assert 6 <= len(before) < 15
+    options = {"max_quarantine_share": 0.1}
+    resumed = prepare(tree, recipe, **options)
+    for path, state in before.items():
+        assert (path.stat().st_ino, path.stat().st_mtime_ns) == (state.st_ino, state.st_mtime_ns)
+    whole = prepare(tree, recipe, cache_dir=tree.root.parent / "other", **options)
+    assert contents(resumed.folder) == contents(whole.folder)
+
+
+def test_two_runs_take_turns(tree: CTRateTree, recipe: CTRecipe) -> None:
+    tree.write()
+    made: list[Outcome] = []
+    runs = [
+        threading.Thread(
+            target=prepare, args=(tree, recipe), kwargs={"on_scan": lambda o, total: made.append(o)}
+        )
+        for _ in range(2)
+    ]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert [outcome.reused for outcome in made] == [False] * 16 + [True] * 16
+
+
+def test_a_scan_without_one_of_its_fields_is_made_again(tree: CTRateTree) -> None:
+    class TwoFields(CTRecipe):
+        fields = ("image", "halved")
+
+        def prepare(self, scan: Scan, *, device: str = "cpu") -> Prepared:
+            prepared = super().prepare(scan, device=device)
+            halved = prepared.arrays["image"][::2]
+            return Prepared({**prepared.arrays, "halved": halved}, prepared.facts)
+
+    tree.write()
+    recipe = TwoFields((6, 8, 8), (3.0, 1.0, 1.0), window_hu=(-1e3, 1e3), mean=0.0, std=1.0)
+    first = prepare(tree, recipe)
+    whole = contents(first.folder)
+    first.cache.path_of("train_1_a_1", "halved").unlink()
+    outcomes: list[Outcome] = []
+    prepare(tree, recipe, on_scan=lambda outcome, total: outcomes.append(outcome))
+    assert [o.scan_id for o in outcomes if not o.reused] == ["train_1_a_1"]
+    assert contents(first.folder) == whole
+
+
+def test_what_is_not_finite_is_refused(tree: CTRateTree, recipe: CTRecipe) -> None:
+    class Dividing(CTRecipe):
+        def prepare(self, scan: Scan, *, device: str = "cpu") -> Prepared:
+            image = super().prepare(scan, device=device).arrays["image"].copy()
+            image[0, 0, 0] = np.nan
+            return Prepared({"image": image})
+
+    tree.write()
+    recipe = Dividing((6, 8, 8), (3.0, 1.0, 1.0), window_hu=(-1e3, 1e3), mean=0.0, std=1.0)
+    with pytest.raises(PreparationError, match="16 x the prepared image has values that are not"):
+        prepare(tree, recipe)
+
+
 def test_a_changed_file_and_a_damaged_entry_are_made_again(
     tree: CTRateTree, recipe: CTRecipe
 ) -> None:
@@ -112,8 +218,9 @@ def test_bad_scans_are_quarantined_with_path_and_reason(tree: CTRateTree, recipe
     assert reasons["train_1_a"] == "none of its scans could be prepared"
     assert manifest.counts["studies"] == 7 and len(reasons) == 4
     assert sum(manifest.skips.values()) == 4
-    with pytest.raises(PreparationError, match=r"3 of 16 scans were refused.*quarantine\.csv"):
+    with pytest.raises(PreparationError, match=r"3 of 16 scans were refused.*quarantine\.csv") as e:
         prepare(tree, recipe, max_quarantine_share=0.1)
+    assert "allowed: 2 x " in str(e.value) and "; 1 x " in str(e.value)  # most frequent first
 
 
 def test_processes_give_what_one_process_gives(
@@ -166,3 +273,10 @@ def test_summary_and_picture(tree: CTRateTree, recipe: CTRecipe, tmp_path: Path)
     assert prevalence["Lung nodule"] == "train 100.0 % of 6, test 100.0 % of 2"
     write_montage(manifest, tmp_path / "quality.png", num_scans=2)
     assert (tmp_path / "quality.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_tilt_that_a_record_allows_is_part_of_its_fingerprint(tmp_path: Path) -> None:
+    path = tmp_path / "scan.nii.gz"
+    path.touch()
+    prints = {_fingerprint(ScanRecord("a", path, tilt=tilt)) for tilt in ("refuse", "correct")}
+    assert len(prints) == 2
