@@ -68,6 +68,12 @@ class AnatomyMask:
             )
         return merged
 
+    def ids(self, mask: Scan) -> UInt8[np.ndarray, "d h w"]:
+        """Merge the labels of a mask as it was read."""
+        if mask.rescale.is_identity:
+            return self.merge(mask.array)
+        return self.merge(mask.array * mask.rescale.slope + mask.rescale.intercept)
+
     def place(
         self, mask: Scan, image: Scan, *, orientation: str, shape: Size3D
     ) -> UInt8[np.ndarray, "d h w"]:
@@ -86,7 +92,12 @@ class AnatomyMask:
         Raises:
             ValueError: If the two cannot be of one patient's scan, with what to do.
         """
-        merged = self.merge(mask.array)
+        if not mask.has_geometry and self.grid == "affine":
+            raise ValueError(
+                "the anatomy mask is a bare array, without geometry: give NIfTI, or, if it is "
+                'stored voxel for voxel like the image, set grid "index"'
+            )
+        merged = self.ids(mask)
         size = reorient(image.array, image.orientation, orientation)[0].shape
         letters = image.orientation if self.grid == "index" else mask.orientation
         view, _ = reorient(merged, letters, orientation)
@@ -131,7 +142,10 @@ def resize_labels(
 def _check_origin(mask: Float64[np.ndarray, "4 4"], image: Float64[np.ndarray, "4 4"]) -> None:
     """Refuse two grids that are equal but for where they begin: one origin was lost."""
     offset = np.linalg.norm(mask[:3, 3] - image[:3, 3])
-    if np.allclose(mask[:3, :3], image[:3, :3], atol=_SAME_MM) and offset > image[:3, :3].max():
+    if (
+        np.allclose(mask[:3, :3], image[:3, :3], atol=_SAME_MM)
+        and offset > np.abs(image[:3, :3]).max()
+    ):
         raise ValueError(
             f"the anatomy mask has the image's size, spacing and direction but begins {offset:.1f} "
             'mm away from it: one origin is wrong; with grid "index" the headers are not compared'

@@ -185,7 +185,7 @@ class AnatomyRecipe(Recipe):
         # axes (x, y, z), as published: another order would round otherwise
         volume = torch.from_numpy(hounsfield.T.astype(np.float32)).to(device)[None, None]
         volume = F.interpolate(volume, size=shape[::-1], mode="trilinear")[0, 0].cpu().numpy().T
-        anatomy = resize_labels(self.mask.merge(mask.array), shape, mode="nearest")
+        anatomy = resize_labels(self.mask.ids(mask), shape, mode="nearest")
         return volume, anatomy, resampled_affine(scan, scan.orientation, shape)
 
     def _shape(self, lengths: Sequence[int], scales: Sequence[float]) -> Size3D:
@@ -207,7 +207,7 @@ class AnatomyRecipe(Recipe):
         return parts[0], parts[1], parts[2]
 
     def _lost(self, mask: Scan, anatomy: UInt8[np.ndarray, "d h w"]) -> list[str]:
-        had = set(np.unique(self.mask.merge(mask.array)).tolist())
+        had = set(np.unique(self.mask.ids(mask)).tolist())
         has = set(np.unique(anatomy).tolist())
         return [name for number, name in enumerate(self.mask.names, 1) if number in had - has]
 

@@ -1,11 +1,11 @@
-"""A picture of prepared volumes, for the eye: is the patient upright, and are the values HU?"""
+"""A picture of prepared volumes, for the eye: is the patient upright, and are the values right?"""
 
 from pathlib import Path
 
 import numpy as np
 
 from medvlp.data.manifest import Manifest, Row
-from medvlp.data.scan import reorient
+from medvlp.data.scan import orientation_of, reorient
 
 _PLANES = (("sagittal", 2), ("coronal", 1), ("axial", 0))
 _DISPLAY = "IPL"  # rows downwards to the feet or the back, columns to the patient's left
@@ -15,7 +15,8 @@ def write_montage(manifest: Manifest, path: Path, *, num_scans: int = 6) -> None
     """Draw the three middle planes of scans spread over the data set, letters at the edges.
 
     Args:
-        manifest: Prepared studies; the recipe must name orientation, spacing and window.
+        manifest: Prepared studies. Grey runs over the recipe's window where HU are stored, else
+            from the 0.5 to the 99.5 percentile of each scan.
         path: PNG.
         num_scans: How many scans, evenly spread; fewer if there are fewer.
     """
@@ -38,11 +39,13 @@ def _spread(manifest: Manifest, num_scans: int) -> list[Row]:
 
 
 def _draw(row: np.ndarray, scan: Row, manifest: Manifest) -> None:
-    recipe = manifest.recipe
     stored = manifest.cache.read(scan["scan_id"]).astype(np.float32)
-    volume, order = reorient(stored, recipe["orientation"], _DISPLAY)
-    spacing = [recipe["spacing_mm"][axis] for axis in order]
-    low, high = recipe["window_hu"]
+    affine = np.array(scan["affine"])[:, [2, 1, 0, 3]]  # of (w, h, d), as files count
+    volume, order = reorient(stored, orientation_of(affine), _DISPLAY)
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
+    spacing = [float(lengths[axis]) for axis in order]
+    recipe = manifest.recipe
+    low, high = recipe["window_hu"] if recipe.get("kind") == "ct" else scan["range"]
     for ax, (plane, normal) in zip(row, _PLANES, strict=True):
         image = np.take(volume, volume.shape[normal] // 2, axis=normal)
         down, across = (axis for axis in range(3) if axis != normal)

@@ -7,7 +7,7 @@ import pytest
 
 from medvlp.data.anatomy_mask import AnatomyMask, MaskGrid, header_holds
 from medvlp.data.readers.registry import read
-from medvlp.data.scan import Scan, orientation_of, resampled_affine
+from medvlp.data.scan import Rescale, Scan, orientation_of, resampled_affine
 
 REAL = Path(os.environ.get("MEDVLP_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -42,6 +42,30 @@ def test_labels_are_merged_in_the_order_of_the_names() -> None:
 def test_what_is_no_mask_is_refused(values: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AnatomyMask({"lung": [10]}).merge(np.array([[values]]))
+
+
+def test_a_scaled_mask_is_read_as_its_header_says() -> None:
+    mask = replace(scan_of(np.array([[[0, 1, 2]]], np.uint8)), rescale=Rescale(10.0, 0.0))
+    assert AnatomyMask({"lung": [10], "heart": [20]}).ids(mask).tolist() == [[[0, 1, 2]]]
+
+
+def test_a_mask_without_geometry_must_be_said_to_lie_like_the_image() -> None:
+    array = labels(4, 5, 6)
+    bare = Scan(array, np.full((4, 4), np.nan), (np.nan, np.nan, np.nan), "SPL")
+    image = scan_of(np.zeros((4, 5, 6)))
+    with pytest.raises(ValueError, match="a bare array, without geometry"):
+        keep().place(bare, image, orientation="SPL", shape=(4, 5, 6))
+    placed = keep("index").place(bare, image, orientation="SPL", shape=(4, 5, 6))
+    np.testing.assert_array_equal(placed, array)
+
+
+def test_masks_agree_where_every_axis_runs_backwards() -> None:
+    affine = np.diag([1.0, 1.0, -1.0, 1.0])
+    affine[:3, 3] = (0.1, 0.1, 0.1)  # less than a voxel: rounding of a header
+    array = labels(4, 5, 6)
+    image = scan_of(np.zeros((4, 5, 6)), np.diag([1.0, 1.0, -1.0, 1.0]))
+    placed = keep().place(scan_of(array, affine), image, orientation="IPL", shape=(4, 5, 6))
+    np.testing.assert_array_equal(placed, array[:, ::-1, ::-1])
 
 
 @pytest.mark.parametrize("anatomies", [{}, {"lung": []}, {"lung": [0]}, {"a": [1], "b": [2, 1]}])

@@ -74,11 +74,11 @@ def preprocess_rad_chestct(case: Case) -> None:
     )
     paths = sorted(case.path.glob("*.npz"))
     assert len(paths) == len(case.outputs) == 1
-    with np.load(paths[0], allow_pickle=False) as archive:
-        array = archive[config["npz_key"]]
-    case.assert_close("ct", torch.from_numpy(array), case.inputs["ct"])
+    bare = read(paths[0])
+    assert bare.provenance["key"] == config["npz_key"]
+    case.assert_close("ct", torch.from_numpy(bare.array), case.inputs["ct"])
     spacing = float(config["source_spacing"])
-    scan = Scan(array, np.eye(4), (spacing, spacing, spacing), recipe.orientation)
+    scan = bare.restated(spacing_mm=(spacing, spacing, spacing), orientation=recipe.orientation)
     stored = torch.from_numpy(recipe.prepare(scan).arrays["image"])
     case.assert_close("volume", stored, case.outputs["volume"], atol=README_TOLERANCE_HU)
     case.assert_all_compared()
