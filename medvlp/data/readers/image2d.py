@@ -5,6 +5,7 @@ import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +27,6 @@ class Image2D:
     """One image as it came from its file.
 
     Attributes:
-        array: Grey in the depth of the file, (h, w): uint8, uint16, int32 or float32, 0 or 255
-            for 1-bit files; colours (h, w, 3) in uint8: palettes and CMYK converted, transparency
-            laid on black.
         mode: Pillow's name of the file's own mode: "L", "P", "1", "I;16", "RGBA", "CMYK".
         bits: Per sample, as stored.
         image: The Pillow image in that mode, for transforms that resize before they convert.
@@ -36,11 +34,20 @@ class Image2D:
             turn it: it is not turned here.
     """
 
-    array: Shaped[np.ndarray, "h w *c"]
     mode: str
     bits: int
     image: "Image" = field(repr=False)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def array(self) -> Shaped[np.ndarray, "h w *c"]:
+        """Grey in the depth of the file, (h, w), or colours (h, w, 3).
+
+        Grey is uint8, uint16, int32 or float32, 0 or 255 for 1-bit files. Colours are uint8:
+        palettes and CMYK converted, transparency laid on black.
+        """
+        array = np.asarray(_grey_or_rgb(self.image))
+        return array.astype(np.uint8) * np.uint8(255) if self.mode == "1" else array
 
 
 def read_image(path: Path, content: bytes | None = None) -> Image2D:
@@ -63,13 +70,10 @@ def read_image(path: Path, content: bytes | None = None) -> Image2D:
         image, facts = read_dicom_image(path, content)
     else:
         image, facts = _open(path, content)
-    array, bits = np.asarray(_grey_or_rgb(image)), int(facts.pop("bits", _BITS.get(image.mode, 8)))
-    if image.mode == "1":
-        array = array.astype(np.uint8) * np.uint8(255)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
         raise ReadError(f"{path}: the image has pixels that are NaN or infinite")
-    provenance = {"path": str(path), "size": image.size, **facts}
-    return Image2D(array, image.mode, bits, image, provenance)
+    bits = int(facts.pop("bits", _BITS.get(image.mode, 8)))
+    return Image2D(image.mode, bits, image, {"path": str(path), "size": image.size, **facts})
 
 
 def _open(path: Path, content: bytes) -> tuple["Image", dict[str, Any]]:
