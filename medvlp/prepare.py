@@ -65,8 +65,8 @@ def _describe(
 ) -> None:
     from rich.table import Table
 
-    from medvlp.data.preparation import quarantine_file
     from medvlp.data.quality import write_montage
+    from medvlp.data.quarantine import quarantine_file
     from medvlp.data.summary import label_prevalence, summarise
 
     for title, rows in (

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import tempfile
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,9 +55,8 @@ class VolumeCache:
         blosc2 = _blosc2()
         packed: Any = blosc2.asarray(
             np.ascontiguousarray(array),
-            chunks=_run_of(array, _CHUNK_BYTES),
-            blocks=_run_of(array, _BLOCK_BYTES),
             cparams=_compression(array.dtype),
+            **piece_shapes(array),
         )
         packed.schunk.vlmeta["crc32"] = _checksum(array)
         packed.schunk.vlmeta["facts"] = {**facts, "scan_id": scan_id}
@@ -158,6 +158,11 @@ class VolumeCache:
         return f"{path} ({scan_id}) is damaged; delete it and run: python -m medvlp.prepare"
 
 
+def piece_shapes(array: np.ndarray) -> dict[str, tuple[int, ...]]:
+    """Choose what a file is divided into, as arguments of `blosc2.asarray`."""
+    return {"chunks": _run_of(array, _CHUNK_BYTES), "blocks": _run_of(array, _BLOCK_BYTES)}
+
+
 def _run_of(array: np.ndarray, num_bytes: int) -> tuple[int, ...]:
     """Shape a piece of about so many bytes that lies together in memory: rows, planes, volumes.
 
@@ -219,11 +224,10 @@ def require_writable(folder: Path) -> None:
     Raises:
         PermissionError: With the folder and what to set.
     """
-    probe = folder / f".probe_{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):  # without a name: nothing of it can stay
+            pass
     except OSError as error:
         raise PermissionError(
             f"cannot write to {folder} ({error.strerror}); set paths.cache=... to a folder of yours"

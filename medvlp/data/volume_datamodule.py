@@ -13,8 +13,9 @@ from medvlp.data.collate import Collate, Tokenizer
 from medvlp.data.cut_texts import CutTexts
 from medvlp.data.engine import Engine, LocalEngine
 from medvlp.data.manifest import Manifest, dataset_folder, is_prepared
-from medvlp.data.preparation import prepare_dataset, quarantine_file
+from medvlp.data.preparation import prepare_dataset
 from medvlp.data.progress import ScanProgress
+from medvlp.data.quarantine import quarantine_file
 from medvlp.data.recipe import Recipe, require_same_recipe
 from medvlp.data.records import StudySource
 from medvlp.data.resumable_loader import ResumableLoader, resumable_loader

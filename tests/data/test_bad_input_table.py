@@ -15,7 +15,8 @@ from pydicom.uid import EnhancedSRStorage, RTStructureSetStorage, SegmentationSt
 from medvlp.data.ct_recipe import CTRecipe
 from medvlp.data.engine import LocalEngine
 from medvlp.data.folder import Folder
-from medvlp.data.preparation import prepare_dataset, quarantine_file
+from medvlp.data.preparation import prepare_dataset
+from medvlp.data.quarantine import quarantine_file
 
 from .conftest import raw_chest, write_table
 from .readers.bad_inputs import (

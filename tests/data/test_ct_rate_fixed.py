@@ -9,7 +9,8 @@ from medvlp.data.ct_rate_fixed import CTRateFixed
 from medvlp.data.ct_recipe import CTRecipe
 from medvlp.data.engine import LocalEngine, PreparationError
 from medvlp.data.manifest import dataset_folder
-from medvlp.data.preparation import prepare_dataset, quarantine_file
+from medvlp.data.preparation import prepare_dataset
+from medvlp.data.quarantine import quarantine_file
 
 from .conftest import CTRateTree
 

@@ -106,7 +106,8 @@ class SlowRecipe(CTRecipe):
 if __name__ == "__main__":
     root, cache_dir = sys.argv[1:]
     engine._RECENT, engine._WORTH_A_POOL_SECONDS = 1, 0.0
-    recipe = SlowRecipe((6, 8, 8), (3.0, 1.0, 1.0), window_hu=(-1150.0, 350.0), mean=0.449, std=0.226)
+    numbers = dict(window_hu=(-1150.0, 350.0), mean=0.449, std=0.226)
+    recipe = SlowRecipe((6, 8, 8), (3.0, 1.0, 1.0), **numbers)
     prepare_dataset(CTRate(root), recipe, cache_dir=Path(cache_dir), engine=engine.LocalEngine(2))
 """
 
