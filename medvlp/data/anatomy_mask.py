@@ -13,6 +13,7 @@ from medvlp.types import Size3D
 
 MaskGrid = Literal["affine", "index"]
 
+_LARGEST = 65535  # label of a mask
 _SAME_MM = 0.01  # headers round; grids closer than this are one
 _TIE = 1e-4  # voxels: ties between two neighbours must not hang on rounding
 
@@ -52,10 +53,14 @@ class AnatomyMask:
         """
         whole = labels if labels.dtype.kind in "iu" else labels.astype(np.int32)
         low, high = int(whole.min()), int(whole.max())
-        if low < 0 or (whole is not labels and not np.array_equal(whole, labels)):
+        if (
+            low < 0
+            or high > _LARGEST
+            or (whole is not labels and not np.array_equal(whole, labels))
+        ):
             raise ValueError(
                 f"the anatomy mask holds numbers from {labels.min():g} to {labels.max():g}, "
-                "expected labels: whole numbers from 0"
+                f"expected labels: whole numbers from 0 to {_LARGEST}"
             )
         table = np.zeros(max(high, *map(max, self.anatomies.values())) + 1, np.uint8)
         for number, group in enumerate(self.anatomies.values(), start=1):

@@ -37,7 +37,12 @@ def test_labels_are_merged_in_the_order_of_the_names() -> None:
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [([0.0, 0.5], "expected labels"), ([-3, 10], "expected labels"), ([0, 3], "has none of lung")],
+    [
+        ([0.0, 0.5], "expected labels"),
+        ([-3, 10], "expected labels"),
+        ([0, 70000], "expected labels"),
+        ([0, 3], "has none of lung"),
+    ],
 )
 def test_what_is_no_mask_is_refused(values: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
