@@ -113,17 +113,11 @@ class AnatomyMask:
                     "and headers do not say how they lie; make the mask from the same file"
                 )
             return resize_labels(view, shape, mode="nearest-exact")
-        ours = resampled_affine(image, orientation, shape)
-        theirs = resampled_affine(mask, orientation, view.shape)
+        grid = resampled_affine(mask, orientation, view.shape)
         if view.shape == size:
-            _check_origin(theirs, resampled_affine(image, orientation, size))
-        placed = _take(view, np.linalg.inv(theirs) @ ours, shape)
-        if not placed.any():
-            raise ValueError(
-                "no anatomy of the mask lies inside the image: they are of different scans, or "
-                "one header is wrong"
-            )
-        return placed
+            _check_origin(grid, resampled_affine(image, orientation, size))
+        index = np.linalg.inv(grid) @ resampled_affine(image, orientation, shape)
+        return _take(view, index, shape)
 
 
 def header_holds(scan: Scan) -> bool:
@@ -160,16 +154,29 @@ def _check_origin(mask: Float64[np.ndarray, "4 4"], image: Float64[np.ndarray, "
 def _take(
     view: UInt8[np.ndarray, "d h w"], index: Float64[np.ndarray, "4 4"], shape: Size3D
 ) -> UInt8[np.ndarray, "D H W"]:
-    """Take from `view` at the rounded indices that the map gives for each voxel of `shape`."""
+    """Take from `view` at the rounded indices that the map gives for each voxel of `shape`.
+
+    Raises:
+        ValueError: If nothing but 0 is there.
+    """
     off_diagonal = index[:3, :3] - np.diag(np.diag(index[:3, :3]))
     if np.abs(off_diagonal * shape).max() >= _TIE:
-        return np.stack(list(_slabs(view, index, shape)))
+        return _something(np.stack(list(_slabs(view, index, shape))))
     places = [_rounded(index[a, a] * np.arange(shape[a]) + index[a, 3]) for a in range(3)]
     inside = [(p >= 0) & (p < length) for p, length in zip(places, view.shape, strict=True)]
     result = np.zeros(shape, np.uint8)
     kept = [place[held] for place, held in zip(places, inside, strict=True)]
     result[np.ix_(*inside)] = view[np.ix_(*kept)]
-    return result
+    return _something(result)
+
+
+def _something(placed: UInt8[np.ndarray, "d h w"]) -> UInt8[np.ndarray, "d h w"]:
+    if not placed.any():
+        raise ValueError(
+            "no anatomy of the mask lies inside the image: they are of different scans, or "
+            "one header is wrong"
+        )
+    return placed
 
 
 def _slabs(
