@@ -1,0 +1,25 @@
+"""UniMed-CLIP: from image files to the network's input."""
+
+from medvlp.data.image_recipe import ImageRecipe
+from medvlp.data.readers.image2d import read_image
+
+from .registry import Case, handles
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+SAME_DECODER, JPEG_DECODER = 1e-6, 0.03  # the README's tolerances
+
+
+@handles("unimed_clip", "preprocess_eval")
+def preprocess_eval(case: Case) -> None:
+    """Resize in the file's own mode, as published; grey results hold one channel."""
+    recipe = ImageRecipe(case.config["image_size"], mean=MEAN, std=STD, compat="published")
+    for name, entry in case.config["images"].items():
+        image = read_image(case.path / "images" / name).image
+        assert (image.mode, list(image.size)) == (entry["mode"], entry["size"])
+        if "error" in entry:
+            continue  # the published code raises; ours may do better
+        actual = recipe.finish(recipe.evaluation_input(image))
+        tolerance = JPEG_DECODER if name.endswith((".jpg", ".jpeg")) else SAME_DECODER
+        expected = case.outputs[name]
+        case.assert_close(name, actual[: len(expected)], expected, atol=tolerance)
+    case.assert_all_compared()
