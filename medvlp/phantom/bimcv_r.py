@@ -126,7 +126,7 @@ def _write_volume(root: Path, path: Path, study: PhantomStudy, volume: Reconstru
     painted = paint_study(study, volume.grid, volume.kernel, volume.noise_seed)
     affine = volume.grid.affine()
     write_masks(root, path.name, painted, affine)
-    hu = np.rint(np.clip(painted.hu, -1024, 3071)).astype(np.int16)
+    hu = painted.int16()
     write_nifti(path, hu, affine, share=0.6 if volume.truncated else 1.0)
 
 

@@ -150,7 +150,7 @@ def _write_scan(
     template, write = FORMATS[kind]
     path = root / template.format(number=number)
     painted = paint_study(study, volume.grid, volume.kernel, volume.noise_seed)
-    hu = np.rint(np.clip(painted.hu, -1024, 3071)).astype(np.int16)
+    hu = painted.int16()
     write(path, hu, volume.grid, number)
     if session.hard_case == "missing slice":
         (path / slice_name(number, len(hu), len(hu) // 2)).unlink()

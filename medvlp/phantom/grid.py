@@ -77,6 +77,14 @@ class Grid:
 
         return Grid(self.shape, divide(self.spacing_mm), divide(self.center_mm))
 
+    def respaced(self, spacing_mm: Spacing3D) -> "Grid":
+        """Return the lattice with other steps, over the same field to the nearest voxel."""
+        depth, height, width = (
+            max(1, round(count * step / wanted))
+            for count, step, wanted in zip(self.shape, self.spacing_mm, spacing_mm, strict=True)
+        )
+        return Grid((depth, height, width), spacing_mm, self.center_mm)
+
     def affine(self) -> Float[np.ndarray, "4 4"]:
         """Return the map from stored indices (x, y, z) to NIfTI's RAS millimetres.
 

@@ -6,22 +6,18 @@ shape makes them (`spacing_mm`), so that a few dozen of them still hold a chest.
 84 abnormalities, at those of the 52 locations that the twin's findings need.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medvlp.phantom.chest_truth import attributes, write_masks
 from medvlp.phantom.chest_twin import ChestTwin
 from medvlp.phantom.ct_rate_plan import (
-    Reconstruction,
     Session,
     TwinParameters,
     plan_reconstructions,
 )
-from medvlp.phantom.grid import Grid
 from medvlp.phantom.npz_file import write_npz
 from medvlp.phantom.rad_chestct_labels import COLUMNS, positive_columns
 from medvlp.phantom.study import PaintedVolume, PhantomStudy, paint_study
@@ -104,15 +100,17 @@ def write_rad_chestct_twin(
 def _write(root: Path, parameters: TwinParameters, session: Session) -> _Written:
     study = session.study(parameters.prevalence)
     split, key = _name(session)
-    volume = _isotropic(plan_reconstructions(session, study, parameters.shape)[0], parameters)
+    volume = plan_reconstructions(session, study, parameters.shape)[0]
+    edge = spacing_mm(parameters.shape)
+    grid = volume.grid.respaced((edge, edge, edge))
     path = root / f"{key}.npz"
     if session.hard_case != "no file" and not path.exists():
-        painted = _downwards(paint_study(study, volume.grid, volume.kernel, volume.noise_seed))
-        affine = volume.grid.affine()
-        affine[:3, 3] += affine[:3, 2] * (volume.grid.shape[0] - 1)
+        painted = _downwards(paint_study(study, grid, volume.kernel, volume.noise_seed))
+        affine = grid.affine()
+        affine[:3, 3] += affine[:3, 2] * (grid.shape[0] - 1)
         affine[:3, 2] *= -1
         write_masks(root, f"{key}.nii.gz", painted, affine)
-        hu = np.rint(np.clip(painted.hu, -_CLIP_HU, _CLIP_HU)).astype(np.int16)
+        hu = painted.int16(-_CLIP_HU, _CLIP_HU)
         write_npz(path, share=0.6 if session.hard_case == "corrupt file" else 1.0, ct=hu)
     truth = {
         "split": split,
@@ -131,16 +129,6 @@ def _name(session: Session) -> tuple[str, str]:
         return "test", f"tst{number:05d}"
     split = "valid" if session.patient % _VALID_EVERY == 0 else "train"
     return split, f"{_PREFIX[split]}{number:05d}"
-
-
-def _isotropic(volume: Reconstruction, parameters: TwinParameters) -> Reconstruction:
-    edge = spacing_mm(parameters.shape)
-    depth, height, width = (
-        max(1, round(count * step / edge))
-        for count, step in zip(volume.grid.shape, volume.grid.spacing_mm, strict=True)
-    )
-    grid = Grid((depth, height, width), (edge, edge, edge), volume.grid.center_mm)
-    return replace(volume, grid=grid)
 
 
 def _downwards(painted: PaintedVolume) -> PaintedVolume:

@@ -24,7 +24,6 @@ from medvlp.phantom.ct_rate_plan import (
     TwinParameters,
     plan_reconstructions,
 )
-from medvlp.phantom.grid import Grid
 from medvlp.phantom.nifti_file import write_nifti
 from medvlp.phantom.radgenome_words import abnormalities, absent, phrase, region_sentences, sizes
 from medvlp.phantom.reports import write_report
@@ -162,14 +161,7 @@ def _write_volume(
     case: tuple[Session, PhantomStudy, Reconstruction],
 ) -> None:
     session, study, volume = case
-    spacing = spacing_mm(parameters.shape)
-    depth, height, width = (
-        max(1, round(count * step / edge))
-        for count, step, edge in zip(
-            volume.grid.shape, volume.grid.spacing_mm, spacing, strict=True
-        )
-    )
-    grid = Grid((depth, height, width), spacing, volume.grid.center_mm)
+    grid = volume.grid.respaced(spacing_mm(parameters.shape))
     painted = paint_study(study, grid, volume.kernel, volume.noise_seed)
     write_masks(root, path.name, painted, grid.affine())
     if session.hard_case != "no mask":
@@ -177,7 +169,7 @@ def _write_volume(
         _write_regions(Path(f"{top}_region_mask"), path.name, painted.organs, _REGIONS)
         _write_regions(Path(f"{top}_anatomy_mask"), path.name, painted.organs, _PARTS)
     path.parent.mkdir(parents=True, exist_ok=True)
-    hu = np.rint(np.clip(painted.hu, -1024, 3071)).astype(np.int16)
+    hu = painted.int16()
     share = 0.6 if session.hard_case == "corrupt file" else 1.0
     write_nifti(path, hu, np.eye(4), share=share)  # the header knows nothing, as published
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int16, UInt8
 
 from medvlp.phantom.canvas import Canvas
 from medvlp.phantom.finding import Finding
@@ -60,6 +60,10 @@ class PaintedVolume:
     hu: Float[np.ndarray, "d h w"]
     organs: UInt8[np.ndarray, "d h w"]
     findings: UInt8[np.ndarray, "d h w"]
+
+    def int16(self, low_hu: int = -1024, high_hu: int = 3071) -> Int16[np.ndarray, "d h w"]:
+        """Return Hounsfield units as files store them, within the range of a scanner."""
+        return np.rint(np.clip(self.hu, low_hu, high_hu)).astype(np.int16)
 
 
 def sample_study(
