@@ -20,7 +20,7 @@ def split_sentences(text: str) -> list[str]:
     return list(_split(text))
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=4096)  # the sentences of normality that most reports share
 def statement_id(sentence: str) -> int:
     """Give a sentence a number of 63 bits; case, spacing and outer punctuation do not matter.
 
@@ -38,7 +38,7 @@ def statements_of(texts: Mapping[str, str] | Iterable[str]) -> tuple[int, ...]:
     return tuple(sorted({statement_id(s) for text in sections for s in split_sentences(text)}))
 
 
-@lru_cache(maxsize=8192)  # a report is cut once per epoch and worker
+@lru_cache(maxsize=64)  # for the sampler and the statements of one sample; workers must not grow
 def _split(text: str) -> tuple[str, ...]:
     parts = (part.strip() for part in _BOUNDARY.split(text))
     return tuple(part for part in parts if part.strip(_EDGES))
