@@ -10,8 +10,7 @@ BENCHMARKS = {
     "trunk": "forward pass of full-size image towers against their bare matrix products",
     "step": "overhead of the framework over a plain PyTorch loop on the same training step",
     "phantom": "volumes per second of the phantom generator",
-    "prepare": "volumes per second of preparation, from raw files to the cache",
-    "loader": "volumes per second of the DataModule",
+    "data": "reader, preparation, cache and loader of CT, against what others do",
 }
 
 

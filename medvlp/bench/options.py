@@ -10,6 +10,7 @@ TRUNKS = (
     "hlip_vit_base_multiscan_h2_token1176",
     "hlip_vit_base_multiscan_h3_token1176",
 )
+DATA_PARTS = ("reader", "prepare", "crop", "whole", "codec", "loader")
 EXPERIMENT = "phantom/hlip_ctrate"
 
 
@@ -46,15 +47,16 @@ def _phantom(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--studies", type=int, default=40)
 
 
-def _prepare(parser: argparse.ArgumentParser) -> None:
-    _experiment(parser)
-    parser.add_argument("--workers", nargs="+", type=int, default=[1, 2])
-
-
-def _loader(parser: argparse.ArgumentParser) -> None:
-    _experiment(parser)
-    parser.add_argument("--workers", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--batches", type=int, default=24, help="counted, over several epochs")
+def _data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--parts", nargs="+", choices=DATA_PARTS, default=list(DATA_PARTS))
+    parser.add_argument("--shape", nargs=3, type=int, default=[300, 512, 512], metavar="VOXELS")
+    parser.add_argument("--spacing", nargs=3, type=float, default=[1.0, 0.7, 0.7], metavar="MM")
+    parser.add_argument("--volumes", type=int, default=8, help="scans of the loader's data set")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--processes", nargs="+", type=int, default=[1, 2], help="of prepare")
+    parser.add_argument("--workers", nargs="+", type=int, default=[0, 1, 2], help="of the loader")
+    parser.add_argument("--folder", type=Path, help="on the disk to measure; else the temporary")
+    parser.add_argument("--quick", action="store_true", help="tiny scans, one repeat: a try-out")
 
 
 def _experiment(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +74,5 @@ _ADD: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "trunk": _trunk,
     "step": _step,
     "phantom": _phantom,
-    "prepare": _prepare,
-    "loader": _loader,
+    "data": _data,
 }

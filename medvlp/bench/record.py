@@ -22,23 +22,45 @@ MIN_WIDTH = 132  # a table cut to a narrow terminal loses its figures
 
 def publish(title: str, rows: Sequence[Row], notes: Sequence[str], json_path: Path | None) -> None:
     """Print the rows as a table with notes; write them with the machine's facts if asked to."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for k, column in enumerate(rows[0]):
-        table.add_column(column, justify="right" if k else "left", no_wrap=not k)
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+    _publish({title: rows}, notes, {"title": title, "rows": list(rows)}, json_path)
+
+
+def publish_tables(
+    title: str, tables: Mapping[str, Sequence[Row]], notes: Sequence[str], json_path: Path | None
+) -> None:
+    """Print several tables, by name, with notes for all of them; write them as `publish` does."""
+    record = {"title": title, "tables": {name: list(rows) for name, rows in tables.items()}}
+    _publish(tables, notes, record, json_path)
+
+
+def _publish(
+    tables: Mapping[str, Sequence[Row]],
+    notes: Sequence[str],
+    record: dict[str, Any],
+    json_path: Path | None,
+) -> None:
     console = Console()
     console.width = max(console.width, MIN_WIDTH)
-    console.print(table)
+    for title, rows in tables.items():
+        console.print(_table(title, rows))
     facts = machine()
     hardware = facts["gpu"] or f"{facts['cpu']}, {facts['threads']} of {facts['cores']} threads"
     for note in [*notes, f"{hardware}; torch {facts['torch']}; {facts['commit']}"]:
         console.print(note, highlight=False, markup=False)
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
-        record = {"title": title, "rows": list(rows), "notes": list(notes), "machine": facts}
+        record |= {"notes": list(notes), "machine": facts}
         json_path.write_text(json.dumps(record, indent=1) + "\n")
         console.print(f"written: {json_path}", highlight=False)
+
+
+def _table(title: str, rows: Sequence[Row]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for k, column in enumerate(rows[0]):
+        table.add_column(column, justify="right" if k else "left", no_wrap=not k)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    return table
 
 
 def machine() -> dict[str, Any]:

@@ -37,7 +37,7 @@ def test_a_misspelt_model_or_override_is_one_line():
     with pytest.raises(SystemExit, match="no model 'tiny' in conf/model"):
         main(["trunk", "--models", "tiny", "--scans", "1"])
     with pytest.raises(SystemExit, match=r"did you mean data\.batch_size"):
-        main(["loader", "--overrides", "data.batchsize=2"])
+        main(["step", "--overrides", "data.batchsize=2"])
 
 
 def test_generator_benchmark_runs_and_writes_json(tmp_path, capsys):
