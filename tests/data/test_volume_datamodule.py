@@ -5,14 +5,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jsonargparse
 import pytest
 import torch
-from hydra.utils import instantiate
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
-from medvlp import config
 from medvlp.data.ct_rate import LABEL_NAMES, CTRate
 from medvlp.data.ct_recipe import CTRecipe
 from medvlp.data.engine import LocalEngine
@@ -23,6 +20,7 @@ from medvlp.data.texts import SentenceSampler
 from medvlp.data.token_budget import TokenBudget
 from medvlp.data.volume_datamodule import ScanPolicy, VolumeDataModule
 from medvlp.types import Tokens, VolumeBatch
+from medvlp.user_errors import one_line_errors
 
 from .conftest import CTRateTree
 
@@ -277,31 +275,17 @@ def test_lightning_sets_epochs_and_leaves_the_loader_alone(
     assert probe.predicted == ["valid_1_a_1", "valid_1_a_2", "valid_2_a_1", "valid_2_a_2"]
 
 
+def test_a_lost_volume_is_told_of_in_one_line(tree: CTRateTree, recipe: CTRecipe) -> None:
+    module = datamodule(tree.write() and tree, recipe, num_workers=1)
+    Manifest(module.folder).cache.path_of("valid_1_a_2").unlink()
+    expected = r"^medvlp: image of valid_1_a_2 is not in the cache [^\n]*medvlp\.prepare$"
+    with pytest.raises(SystemExit, match=expected), one_line_errors():
+        list(module.test_dataloader())
+
+
 def test_num_scans_stays_on_the_host(tree: CTRateTree, recipe: CTRecipe) -> None:
     module = datamodule(tree.write() and tree, recipe)
     moved = module.transfer_batch_to_device(epoch(module)[0], torch.device("meta"), 0)
     assert moved["num_scans"].device.type == "cpu"
     assert moved["image"].is_meta and moved["tokens"].attention_mask.is_meta
     assert isinstance(moved["study_id"], list)
-
-
-@pytest.mark.parametrize("name", ["ct_rate", "folder", "phantom/ct_rate"])
-@pytest.mark.parametrize("recipe_name", ["hlip_chest_ct", "phantom_chest_ct"])
-def test_configs_build_by_hydra_and_by_jsonargparse(
-    tmp_path: Path, name: str, recipe_name: str
-) -> None:
-    overrides = [f"data={name}", f"data/recipe={recipe_name}", f"paths.raw={tmp_path}"]
-    tree = config.resolve(config.compose(overrides, "prepare"))
-    config.check_keys(tree)
-    built = instantiate(tree["data"], _convert_="all")
-    parser = jsonargparse.ArgumentParser()
-    parser.add_subclass_arguments(VolumeDataModule, "data")
-    parsed = parser.parse_object({"data": config.to_class_path(tree["data"])})
-    twin = parser.instantiate(parsed)["data"]
-    for module in (built, twin):
-        assert isinstance(module, VolumeDataModule)
-        assert isinstance(module.recipe, CTRecipe)
-    assert built.recipe.hash == twin.recipe.hash
-    assert built.source.describe() == twin.source.describe()
-    assert built.batch_size == twin.batch_size == tree["data"]["batch_size"]
-    assert type(built.scans.evaluation) is type(twin.scans.evaluation)
