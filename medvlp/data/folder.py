@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medvlp.data.folder_cells import read_spacing, stays_inside
-from medvlp.data.readers.registry import Tilt
+from medvlp.data.readers.registry import Irregular
 from medvlp.data.records import SPLITS, ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.scan import check_orientation
 from medvlp.data.tables import is_empty, nearest, read_table
@@ -43,7 +43,7 @@ class Folder(StudySource):
         orientation: Letters of the stored arrays (d, h, w), if headers are not to be trusted; of
             rows without one.
         modality: DICOM code of rows without one.
-        tilt: "refuse" DICOM series whose gantry was tilted, or "correct" them.
+        irregular: "refuse" DICOM series that are tilted or unevenly spaced, or "correct" them.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Folder(StudySource):
         split: str = "test",
         orientation: str | None = None,
         modality: str = "CT",
-        tilt: Tilt = "refuse",
+        irregular: Irregular = "refuse",
     ) -> None:
         if not name.replace("_", "").replace("-", "").isalnum():
             raise ValueError(f"name is {name!r}, expected letters, digits, _ and - only")
@@ -69,7 +69,7 @@ class Folder(StudySource):
         self.label_names = tuple(label_columns)
         self.split = _split(split)
         self.orientation, self.modality = orientation, _modality(modality)
-        self.tilt: Tilt = tilt
+        self.irregular: Irregular = irregular
         self.skips: list[Skip] = []
 
     def describe(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Folder(StudySource):
             "label_names": list(self.label_names),
             "orientation": self.orientation,
             "modality": self.modality,
-            "tilt": self.tilt,
+            "irregular": self.irregular,
         }
 
     def studies(self) -> Iterator[StudyRecord]:
@@ -180,7 +180,7 @@ class Folder(StudySource):
             "modality": self.modality if is_empty(modality) else _modality(modality),
             "spacing_mm": read_spacing(row.get("spacing_mm", "")),
             "orientation": orientation,
-            "tilt": self.tilt,
+            "irregular": self.irregular,
         }
 
     def _existing(self, study_id: str, name: str) -> Path | None:

@@ -138,6 +138,7 @@ def prepare_scan(job: _Job) -> Outcome:
         "raw_spacing_mm": [round(length, 6) for length in scan.spacing_mm],
         "raw_orientation": scan.orientation,
         "modality": scan.modality,
+        "corrections": list(scan.provenance.get("corrections", ())),
     }
     for name, array in prepared.arrays.items():
         if name != "image":
@@ -150,7 +151,8 @@ def read_scan(record: ScanRecord, companions: Sequence[str] = ()) -> Scan:
     """Read a scan as its data set states it, with the companions that are asked for.
 
     Raises:
-        ValueError: If a file is damaged, or the record lacks a companion.
+        ValueError: If a file is damaged, the record lacks a companion, or one that is a bare array
+            has not the size of the scan.
     """
     missing = [name for name in companions if name not in record.companions]
     if missing:
@@ -158,14 +160,30 @@ def read_scan(record: ScanRecord, companions: Sequence[str] = ()) -> Scan:
             f"{record.path}: the recipe needs {' and '.join(missing)} beside the scan, and the "
             "data set has none"
         )
-    scan = read(record.path, record.files, tilt=record.tilt).restated(
+    scan = read(record.path, record.files, irregular=record.irregular).restated(
         spacing_mm=record.spacing_mm,
         rescale=record.rescale,
         orientation=record.orientation,
         modality=record.modality,
     )
-    beside = {name: read(record.companions[name]) for name in companions}
+    beside = {name: _companion(record.companions[name], name, scan) for name in companions}
     return replace(scan, companions=beside) if beside else scan
+
+
+def _companion(path: Path, name: str, scan: Scan) -> Scan:
+    """Read a companion; a bare array of the scan's size lies where the scan lies."""
+    companion = read(path)
+    if companion.has_geometry:
+        return companion
+    if companion.array.shape != scan.array.shape:
+        raise ValueError(
+            f"{path}: {name} is a bare array, without geometry, of {companion.array.shape} voxels "
+            f"and its scan {scan.provenance.get('path')} has {scan.array.shape}: it could lie "
+            "anywhere; give NIfTI, or an array of the scan's size"
+        )
+    return replace(
+        companion, affine=scan.affine, spacing_mm=scan.spacing_mm, orientation=scan.orientation
+    )
 
 
 def remove_leftovers(folder: Path) -> int:
@@ -187,9 +205,10 @@ def _sound_facts(job: _Job, fingerprint: str) -> Facts | None:
 def _fingerprint(record: ScanRecord) -> str:
     paths = [*(record.files or (record.path,)), *record.companions.values()]
     series = [path for path in paths if path.is_dir()]
-    paths += [path for folder in series for path in folder.iterdir() if path.is_file()]
+    paths += [path for folder in series for path in folder.rglob("*") if path.is_file()]
     states = [path.stat() for path in paths]
-    stated = (record.spacing_mm, record.rescale, record.orientation, record.modality, record.tilt)
+    geometry = (record.spacing_mm, record.rescale, record.orientation)
+    stated = (*geometry, record.modality, record.irregular)
     size = sum(state.st_size for state in states)
     return f"{len(states)} {size} {max(state.st_mtime_ns for state in states)} {stated}"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medvlp.data.readers.registry import Tilt
+from medvlp.data.readers.registry import Irregular
 from medvlp.data.scan import Rescale
 from medvlp.types import Spacing3D
 
@@ -28,7 +28,7 @@ class ScanRecord:
         rescale: Rule from stored numbers to HU, in place of the header's.
         orientation: Letters of the array as stored, see `Scan.orientation`.
         files: The scan's own files where `path` is a folder that holds others too.
-        tilt: What to do with a DICOM series whose gantry was tilted.
+        irregular: "refuse" a DICOM series that is tilted or unevenly spaced, or "correct" it.
         companions: Volumes that belong to the scan, by field name: "anatomy_mask", "pet",
             "lesion_mask". Each may have a grid of its own.
     """
@@ -40,7 +40,7 @@ class ScanRecord:
     rescale: Rescale | None = None
     orientation: str | None = None
     files: tuple[Path, ...] = ()
-    tilt: Tilt = "refuse"
+    irregular: Irregular = "refuse"
     companions: Mapping[str, Path] = field(default_factory=dict)
 
 

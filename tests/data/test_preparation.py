@@ -15,10 +15,9 @@ from medvlp.data.ct_rate import CTRate
 from medvlp.data.ct_recipe import CTRecipe
 from medvlp.data.engine import Engine, LocalEngine, PreparationError
 from medvlp.data.manifest import Manifest, is_prepared
-from medvlp.data.preparation import Outcome, _fingerprint, prepare_dataset
+from medvlp.data.preparation import Outcome, prepare_dataset
 from medvlp.data.quality import write_montage
 from medvlp.data.recipe import Prepared
-from medvlp.data.records import ScanRecord
 from medvlp.data.scan import Scan
 from medvlp.data.summary import label_prevalence, summarise
 
@@ -274,10 +273,3 @@ def test_summary_and_picture(tree: CTRateTree, recipe: CTRecipe, tmp_path: Path)
     assert prevalence["Lung nodule"] == "train 100.0 % of 6, test 100.0 % of 2"
     write_montage(manifest, tmp_path / "quality.png", num_scans=2)
     assert (tmp_path / "quality.png").read_bytes()[:4] == b"\x89PNG"
-
-
-def test_the_tilt_that_a_record_allows_is_part_of_its_fingerprint(tmp_path: Path) -> None:
-    path = tmp_path / "scan.nii.gz"
-    path.touch()
-    prints = {_fingerprint(ScanRecord("a", path, tilt=tilt)) for tilt in ("refuse", "correct")}
-    assert len(prints) == 2

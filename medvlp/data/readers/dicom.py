@@ -8,14 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from medvlp.data.readers.dicom_correction import resample_slices, straighten
 from medvlp.data.readers.dicom_frames import decode, frames_of
-from medvlp.data.readers.dicom_geometry import (
-    Stack,
-    affine_of,
-    require_even,
-    stack_frames,
-    straighten,
-)
+from medvlp.data.readers.dicom_geometry import Stack, affine_of, stack_frames
 from medvlp.data.readers.dicom_headers import (
     SeriesFacts,
     dicom_index,
@@ -23,7 +18,8 @@ from medvlp.data.readers.dicom_headers import (
     read_headers,
     series_of,
 )
-from medvlp.data.readers.registry import ReadError, Tilt, series_reader
+from medvlp.data.readers.dicom_spacing import even_heights, is_uneven, require_complete
+from medvlp.data.readers.registry import Irregular, ReadError, series_reader
 from medvlp.data.scan import Rescale, Scan, orientation_of
 
 __all__ = ["SeriesFacts", "dicom_index", "read_dicom"]
@@ -33,19 +29,25 @@ _LOWEST_HU = -1024.0
 
 @series_reader(".dcm", ".dicom", ".ima", magic_offset=128, magic=b"DICM")
 def read_dicom(
-    path: Path, files: Sequence[Path] = (), *, tilt: Tilt = "refuse", modality: str | None = None
+    path: Path,
+    files: Sequence[Path] = (),
+    *,
+    irregular: Irregular = "refuse",
+    modality: str | None = None,
 ) -> Scan:
     """Read a DICOM series; slices are sorted by position, whatever their names and numbers say.
 
     Of several series the reconstructed scan with the most images is taken, originals before
     derived ones; localizers, screen shots, reports and segmentations never are. All that were
-    found are told in a warning and in `provenance`.
+    found are told in a warning and in `provenance`; so is what was corrected, sentence by sentence
+    in its `corrections`.
 
     Args:
         path: A folder, searched with the folders in it.
         files: Only these; `path` is then for messages.
-        tilt: "refuse", or "correct": shift the slices within their planes onto a rectangular
-            grid, with linear interpolation.
+        irregular: "refuse" a series that is tilted or unevenly spaced, or "correct" it: shift the
+            slices within their planes until they lie straight above each other, and interpolate
+            between them onto even heights, both linearly. Missing slices are never made up.
         modality: Take only series of this DICOM code.
 
     Returns:
@@ -66,14 +68,10 @@ def read_dicom(
     where = f"{path}, series {series.number}" if len(found) > 1 else str(path)
     frames = [frame for file in series.files for frame in frames_of(file, headers[file])]
     stack = stack_frames(frames, where)
-    if stack.is_tilted and tilt == "refuse":
-        raise ReadError(_tilt_message(where, stack))
-    require_even(stack, where)
+    _require_sound(stack, where, irregular)
     headers = {frame.path: headers[frame.path] for frame in stack.frames}
     array, rescale = _values(where, stack, headers, series.modality)
-    affine = affine_of(stack)
-    if stack.is_tilted:
-        array, affine = straighten(array, stack, float(array.min()))
+    array, affine, corrections = _corrected(where, stack, array)
     x, y, z = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
     return Scan(
         array=array,
@@ -82,7 +80,7 @@ def read_dicom(
         orientation=orientation_of(affine),
         rescale=rescale,
         modality=series.modality,
-        provenance=_provenance(path, series, found, stack),
+        provenance={**_provenance(path, series, found, stack), "corrections": corrections},
     )
 
 
@@ -106,15 +104,53 @@ def _choose(path: Path, found: Sequence[SeriesFacts], modality: str | None) -> S
     return chosen
 
 
-def _tilt_message(where: str, stack: Stack) -> str:
-    steps = np.diff(stack.heights_mm)
-    uneven = np.ptp(steps) > 0.05 * np.median(steps)
-    return (
-        f"{where}: gantry tilt: slices are shifted against each other, the axis is tilted by "
-        f"{stack.tilt_degrees:.1f} degrees"
-        + (f", and spacing is uneven, {steps.min():.3g} to {steps.max():.3g} mm" if uneven else "")
-        + '; read it with tilt="correct" to shift them straight, or leave it out'
-    )
+def _require_sound(stack: Stack, where: str, irregular: Irregular) -> None:
+    """Refuse what cannot be corrected and, unless it is asked for, what can."""
+    faults: list[str] = []
+    if stack.is_tilted:
+        faults.append(
+            "gantry tilt: slices are shifted against each other, the axis is tilted by "
+            f"{stack.tilt_degrees:.1f} degrees"
+        )
+    if is_uneven(stack.heights_mm):
+        gaps = np.diff(stack.heights_mm)
+        faults.append(
+            f"uneven spacing: slices are from {gaps.min():.3g} to {gaps.max():.3g} mm apart"
+        )
+    require_complete(stack, where)
+    if faults and irregular == "refuse":
+        raise ReadError(
+            f'{where}: {", and ".join(faults)}; read it with irregular="correct" to have it '
+            "resampled, or leave it out"
+        )
+
+
+def _corrected(
+    where: str, stack: Stack, array: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Bring an irregular stack to a rectangular grid; returns also what had to be changed."""
+    corrections: list[str] = []
+    affine = affine_of(stack)
+    if stack.num_dropped:
+        corrections.append(
+            f"{stack.num_dropped} copies of slices that were there twice were left out"
+        )
+    if stack.is_tilted:
+        array, affine = straighten(array, stack, float(array.min()))
+        corrections.append(
+            f"{len(array)} slices with a gantry tilt of {stack.tilt_degrees:.1f} degrees were "
+            "shifted straight"
+        )
+    if is_uneven(stack.heights_mm):
+        even_mm, gaps = even_heights(stack.heights_mm), np.diff(stack.heights_mm)
+        array, affine = resample_slices(array, affine, stack.heights_mm, even_mm, where)
+        corrections.append(
+            f"{len(stack.frames)} slices from {gaps.min():.3g} to {gaps.max():.3g} mm apart were "
+            f"resampled to {len(array)} every {even_mm[1] - even_mm[0]:.3g} mm"
+        )
+    if corrections:
+        warnings.warn(f"{where}: {'; '.join(corrections)}", stacklevel=4)
+    return array, affine, corrections
 
 
 def _values(
@@ -169,11 +205,8 @@ def _turn_inverted(array: np.ndarray, headers: dict[Path, Any]) -> None:
 def _provenance(
     path: Path, series: SeriesFacts, found: Sequence[SeriesFacts], stack: Stack
 ) -> dict[str, Any]:
-    if stack.num_dropped:
-        warnings.warn(
-            f"{path}: {stack.num_dropped} copies of slices that were there twice were left out",
-            stacklevel=3,
-        )
+    uneven = is_uneven(stack.heights_mm)
+    gaps = np.diff(stack.heights_mm) if uneven else []
     return {
         "path": str(path),
         "reader": "dicom",
@@ -184,4 +217,6 @@ def _provenance(
         "num_slices": len(stack.frames),
         "num_copies_dropped": stack.num_dropped,
         "tilt_corrected_degrees": round(stack.tilt_degrees, 3) if stack.is_tilted else 0.0,
+        "gaps_mm": [round(float(gap), 4) for gap in gaps],
+        "resampled_slices": len(even_heights(stack.heights_mm)) if uneven else 0,
     }

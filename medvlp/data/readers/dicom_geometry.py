@@ -1,4 +1,4 @@
-"""Where the slices of a series lie: sorted by position, checked for gaps, tilt and doubles."""
+"""Where the slices of a series lie: sorted by position, checked for tilt and doubles."""
 
 import math
 from collections import Counter
@@ -12,7 +12,6 @@ from medvlp.data.readers.registry import ReadError
 
 _SAME_DIRECTION = 1e-3  # difference of direction cosines
 _SAME_PLACE_MM = 1e-3
-_UNEVEN = 0.05  # of the median distance of two slices
 _MAX_TILT = 0.01  # sine: 0.6 degrees
 
 
@@ -118,31 +117,6 @@ def stack_frames(frames: Sequence[Frame], where: str) -> Stack:
     return Stack(tuple(unique), heights, shifts, len(frames) - len(unique))
 
 
-def require_even(stack: Stack, where: str) -> None:
-    """Refuse a stack with a gap or with uneven distances.
-
-    Raises:
-        ReadError: That says where slices are missing, or between what the distances vary.
-    """
-    steps = np.diff(stack.heights_mm)
-    usual = float(np.sort(steps)[(len(steps) - 1) // 2])
-    if np.abs(steps - usual).max() <= _UNEVEN * usual:
-        return
-    multiples = np.round(steps / usual)
-    if (multiples >= 1).all() and (np.abs(steps - multiples * usual) <= _UNEVEN * usual).all():
-        gap = int(multiples.argmax())
-        raise ReadError(
-            f"{where}: {int(multiples.sum()) - len(steps)} slices are missing: slices are "
-            f"{usual:g} mm apart, but between {stack.frames[gap].path.name} and "
-            f"{stack.frames[gap + 1].path.name} (at {stack.heights_mm[gap]:g} and "
-            f"{stack.heights_mm[gap + 1]:g} mm) there are {steps[gap]:g} mm; fetch them again"
-        )
-    raise ReadError(
-        f"{where}: uneven spacing: slices are from {steps.min():.3g} to {steps.max():.3g} mm "
-        "apart; resample the series to an even grid first, or leave it out"
-    )
-
-
 def affine_of(stack: Stack) -> np.ndarray:
     """Give the 4x4 matrix from voxel index (column, row, slice) to millimetres in RAS+."""
     first, last = stack.frames[0], stack.frames[-1]
@@ -153,46 +127,6 @@ def affine_of(stack: Stack) -> np.ndarray:
     affine[:3, 3] = first.position
     affine[:2] *= -1  # DICOM's x and y run to the patient's left and back, NIfTI's the other way
     return affine
-
-
-def straighten(array: np.ndarray, stack: Stack, fill: float) -> tuple[np.ndarray, np.ndarray]:
-    """Shift the slices of a tilted stack so that they lie straight above each other.
-
-    Each slice is moved within its plane, with linear interpolation, onto one common grid that is
-    large enough to hold all of every slice; nothing is moved along the normal.
-
-    Args:
-        array: Axes (slices, rows, columns).
-        stack: Where its slices lie.
-        fill: What no slice covers.
-
-    Returns:
-        The straight volume, in the type of `array`, and its affine, see `affine_of`.
-    """
-    row_mm, column_mm = stack.frames[0].spacing_mm
-    shifts = stack.shifts_mm[:, ::-1] / (row_mm, column_mm)  # voxels, rows then columns
-    shifts = np.where(np.abs(shifts) < 1e-6, 0.0, shifts)
-    start = np.floor(shifts.min(axis=0)).astype(int)
-    stop = np.ceil(shifts.max(axis=0)).astype(int) + array.shape[1:]
-    straight = np.empty((len(array), *(stop - start)), array.dtype)
-    for slice_, shift, out in zip(array, shifts - start, straight, strict=True):
-        moved = _shift(_shift(slice_.astype(np.float64), shift[0], out.shape[0], fill).T,
-                       shift[1], out.shape[1], fill).T  # fmt: skip
-        out[:] = np.round(moved) if array.dtype.kind in "iu" else moved
-    affine = affine_of(stack)
-    lps = np.array([-1.0, -1.0, 1.0])
-    affine[:3, 2] = stack.frames[0].normal * stack.spacing_mm * lps
-    affine[:3, 3] += affine[:3, 1] * start[0] + affine[:3, 0] * start[1]
-    return straight, affine
-
-
-def _shift(image: np.ndarray, shift: float, length: int, fill: float) -> np.ndarray:
-    """Move an image along its first axis by `shift` >= 0 voxels into `length` voxels."""
-    whole, part = int(shift), shift - int(shift)
-    wide = np.full((length + 1, *image.shape[1:]), fill)
-    wide[whole + 1 : whole + 1 + len(image)] = image
-    # out[r] lies `part` of a voxel before its sample: between samples r - 1 and r
-    return wide[1:] * (1 - part) + wide[:-1] * part if part else wide[1:]
 
 
 def _without_copies(frames: Sequence[Frame], where: str) -> list[Frame]:

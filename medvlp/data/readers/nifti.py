@@ -203,7 +203,7 @@ def _affine(path: Path, header: Any) -> np.ndarray:
             f"{path}: the affine is sheared: two axes meet at "
             f"{math.degrees(math.acos(min(cosines.max(), 1.0))):.1f} degrees, as after a gantry "
             "tilt, so its voxels are no boxes; resample it to a rectangular grid, or import the "
-            'DICOM series with tilt="correct"'
+            'DICOM series with irregular="correct"'
         )
     return affine
 

@@ -14,12 +14,13 @@ from typing import Literal, TypeVar
 
 from medvlp.data.scan import Scan
 
-Tilt = Literal["refuse", "correct"]
-"""What to do with slices that do not lie straight above each other, as after a gantry tilt."""
+Irregular = Literal["refuse", "correct"]
+"""What to do with slices that are not an even pile: shifted against each other, as after a gantry
+tilt, or at uneven distances, as in a head CT that is thin at the skull base and thick above."""
 
 Reader = Callable[[Path], Scan]
 SeriesReader = Callable[..., Scan]
-"""Called with a folder, with those of its files that are the series (none: all), and `tilt`."""
+"""Called with a folder, with the files in it that are the series (none: all), and `irregular`."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,13 @@ def series_reader(*suffixes: str, magic_offset: int, magic: bytes) -> Callable[[
     return register
 
 
-def read(path: Path, files: Sequence[Path] = (), *, tilt: Tilt = "refuse") -> Scan:
+def read(path: Path, files: Sequence[Path] = (), *, irregular: Irregular = "refuse") -> Scan:
     """Read one volume, whatever its format.
 
     Args:
         path: A file, or a folder that holds one scan as a series of files.
         files: The files of the series, where the folder holds others too.
-        tilt: What to do with a series whose gantry was tilted.
+        irregular: "refuse" a series whose slices are shifted or unevenly spaced, or "correct" it.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -90,13 +91,13 @@ def read(path: Path, files: Sequence[Path] = (), *, tilt: Tilt = "refuse") -> Sc
         raise FileNotFoundError(f"{path} is not there")
     name = path.name.lower()
     if files or path.is_dir():
-        return _SERIES_FORMATS[0].read(path, files, tilt=tilt)
+        return _SERIES_FORMATS[0].read(path, files, irregular=irregular)
     for suffix in sorted(_READERS, key=len, reverse=True):
         if name.endswith(suffix):
             return _READERS[suffix](path)
     for series in _SERIES_FORMATS:
         if series.knows(path):
-            return series.read(path, (path,), tilt=tilt)
+            return series.read(path, (path,), irregular=irregular)
     raise ReadError(
         f"{path}: no reader for this kind of file; known: {', '.join(known_suffixes())}"
     )

@@ -18,6 +18,16 @@ from pydicom.uid import (
 Change = Callable[[Dataset, int], None]
 
 
+def set_all(**values: Any) -> Callable[[Dataset, int], None]:
+    """Set elements in every slice; a function is given the index of the slice."""
+
+    def change(data: Dataset, index: int) -> None:
+        for name, value in values.items():
+            setattr(data, name, value(index) if callable(value) else value)
+
+    return change
+
+
 def voxels(num_slices: int = 5, rows: int = 8, columns: int = 6) -> np.ndarray:
     """Axes (slices, rows, columns); every voxel has another number; raw CT, air is near 24."""
     count = num_slices * rows * columns

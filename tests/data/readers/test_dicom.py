@@ -19,20 +19,10 @@ from medvlp.data.readers.nifti import read_nifti
 from medvlp.data.readers.registry import ReadError, read
 from medvlp.data.scan import reorient
 
-from .dicom_writer import add_pixels, header, voxels, write_enhanced, write_series
+from .dicom_writer import add_pixels, header, set_all, voxels, write_enhanced, write_series
 
 SHARED = Path(os.environ.get("MEDVLP_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="no real data beside the repository")
-
-
-def set_all(**values: Any) -> Callable[[Dataset, int], None]:
-    """Set elements in every slice; a function is given the index of the slice."""
-
-    def change(data: Dataset, index: int) -> None:
-        for name, value in values.items():
-            setattr(data, name, value(index) if callable(value) else value)
-
-    return change
 
 
 def test_slices_are_sorted_by_position(tmp_path: Path) -> None:
@@ -130,32 +120,6 @@ def test_padding_and_inverted_grey(tmp_path: Path) -> None:
     inverted = set_all(Modality="MR", PhotometricInterpretation="MONOCHROME1")
     scan = read(write_series(tmp_path / "mr", change=inverted))
     np.testing.assert_array_equal(scan.array, voxels().min() + voxels().max() - voxels())
-
-
-def test_a_tilt_is_refused_or_sheared_straight(tmp_path: Path) -> None:
-    # 45 degrees: every slice lies 2.4 mm = 3 rows further back, for 2.4 mm of height
-    folder = write_series(tmp_path / "s", step=(0.0, 2.4, 2.4))
-    with pytest.raises(ReadError, match=r"gantry tilt.*45\.0 degrees.*tilt=\"correct\""):
-        read(folder)
-    scan = read(folder, tilt="correct")
-    assert scan.array.shape == (5, 8 + 12, 6) and scan.array.dtype == np.uint16
-    assert scan.spacing_mm == pytest.approx((2.4, 0.8, 0.7)) and scan.orientation == "SPL"
-    for index in range(5):
-        rows = slice(3 * index, 3 * index + 8)
-        np.testing.assert_array_equal(scan.array[index, rows], voxels()[index])
-        assert (np.delete(scan.array[index], np.r_[rows], axis=0) == 24).all()
-    # a voxel is where its slice said it is
-    np.testing.assert_allclose(scan.affine @ [0, 3 * 4, 4, 1], [10, 20 - 9.6, 5 + 9.6, 1])
-
-
-def test_a_tilt_between_rows_is_interpolated(tmp_path: Path) -> None:
-    array = np.zeros((3, 4, 2), np.int16)
-    array[:, 1] = 100
-    scan = read(write_series(tmp_path / "s", array, step=(0.0, -0.2, 2.0)), tilt="correct")
-    # slice 1 lies a quarter of a row forward, slice 2 half a row; one row more in front
-    expected = [[0, 0, 100, 0, 0], [0, 25, 75, 0, 0], [0, 50, 50, 0, 0]]
-    np.testing.assert_array_equal(scan.array[..., 0], expected)
-    np.testing.assert_allclose(scan.affine[:3, 3], [10, 20 + 0.8, 5])
 
 
 def drop(*indices: int) -> Callable[[Path], None]:
@@ -281,18 +245,3 @@ def test_real_series_beside_a_segmentation_object() -> None:
     assert scan.array.shape == (3, 512, 512) and scan.array.dtype == np.int16
     assert scan.spacing_mm == pytest.approx((1.0, 0.810547, 0.810547))
     assert scan.array.min() == 0  # padding of -2000 lies outside the field of view
-
-
-@real
-def test_real_tilted_head_is_refused_and_can_be_corrected() -> None:
-    folder = SHARED / "dicom_head_ct_tilted" / "dicom"
-    with pytest.raises(ReadError, match=r"18\.5 degrees, and spacing is uneven, 1\.08 to 7 mm"):
-        read(folder)
-    with pytest.raises(ReadError, match=r"uneven spacing.*1\.08 to 7 mm"):
-        read(folder, tilt="correct")
-    lower = sorted(folder.iterdir())[:14]
-    scan = read(folder, lower, tilt="correct")
-    assert scan.spacing_mm == pytest.approx((4.0, 0.488, 0.488), abs=2e-3)
-    assert scan.provenance["tilt_corrected_degrees"] == pytest.approx(18.5, abs=0.01)
-    columns = scan.affine[:3, :3] / np.linalg.norm(scan.affine[:3, :3], axis=0)
-    np.testing.assert_allclose(columns.T @ columns, np.eye(3), atol=1e-6)

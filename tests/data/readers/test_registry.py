@@ -20,8 +20,10 @@ def test_a_dicom_file_is_known_by_content_and_a_policy_reaches_it(tmp_path: Path
     assert read(write_enhanced(tmp_path / "IM0001")).provenance["reader"] == "dicom"
     folder = write_series(tmp_path / "s", step=(0.0, 0.8, 0.8))
     files = sorted(folder.iterdir())
-    assert read(folder, files, tilt="correct").array.shape == (5, 8 + 4, 6)
-    assert read(folder, files[:3], tilt="correct").array.shape[0] == 3
+    with pytest.warns(UserWarning, match="shifted straight"):
+        assert read(folder, files, irregular="correct").array.shape == (5, 8 + 4, 6)
+    with pytest.warns(UserWarning, match="3 slices with a gantry tilt"):
+        assert read(folder, files[:3], irregular="correct").array.shape[0] == 3
 
 
 def write_mha(path: Path) -> Path:
