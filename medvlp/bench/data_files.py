@@ -58,7 +58,10 @@ def _write(path: Path, shape: Size3D, spacing_mm: Spacing3D) -> None:
 
     z, y, x = spacing_mm
     affine = np.diag([-x, -y, z, 1.0])  # the axes of CT-RATE's files
-    nibabel.save(nibabel.Nifti1Image(chest(shape).transpose(2, 1, 0), affine), path)
+    stored = chest(shape) + np.int16(1024)  # as scanners and CT-RATE store it: HU - intercept
+    image = nibabel.Nifti1Image(stored.transpose(2, 1, 0), affine)
+    image.header.set_slope_inter(1, -1024)
+    nibabel.save(image, path)
     with path.open("rb") as file:
         os.fsync(file.fileno())  # else its pages cannot be evicted
 

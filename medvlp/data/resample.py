@@ -112,8 +112,10 @@ def _planes(
         loaded = np.empty(array.shape[1:], np.float32)
         np.copyto(loaded, array[index], casting="unsafe")
         values = torch.from_numpy(loaded)
-        if not rescale.is_identity:
-            values.mul_(rescale.slope).add_(rescale.intercept)
+        if rescale.slope != 1:
+            values.mul_(rescale.slope)
+        if rescale.intercept != 0:
+            values.add_(rescale.intercept)
         if flipped[2] or shape[2] != array.shape[2]:
             values = width.blend(values, 1)
         if flipped[1] or shape[1] != array.shape[1]:
