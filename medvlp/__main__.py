@@ -9,6 +9,7 @@ VERBS = {
     "train": "train an experiment; without arguments the embedded default",
     "evaluate": "validate, test or predict with a checkpoint",
     "prepare": "turn raw scans into a checked, described cache",
+    "cache": "list prepared data, find and repair damage",
     "phantom": "write a small twin of a data set",
     "bench": "measure speed and memory",
 }

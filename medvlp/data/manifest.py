@@ -40,6 +40,7 @@ class Manifest:
         self.label_names: tuple[str, ...] = tuple(dataset["label_names"])
         self.recipe: Row = dataset["recipe"]
         self.recipe_hash: str = dataset["recipe_hash"]
+        self.fields: tuple[str, ...] = tuple(dataset.get("fields", ["image"]))
         self.counts: dict[str, int] = dataset["counts"]
         self.skips: dict[str, int] = dataset["skips"]
         self.table = StudyTable(folder / _STUDIES, self.label_names)
@@ -87,7 +88,7 @@ def write_manifest(folder: Path, rows: Iterable[Row], dataset: Mapping[str, Any]
     Args:
         folder: See `dataset_folder`.
         rows: One study each, in JSON types.
-        dataset: name, source, label_names, recipe, recipe_hash, skips.
+        dataset: name, source, label_names, recipe, recipe_hash, skips, fields.
     """
     rows = list(rows)
     studies = to_parquet(rows, dataset["label_names"])

@@ -22,6 +22,7 @@ from medvlp.data.recipe import Recipe
 from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.scan import Scan
 from medvlp.data.tables import nearest
+from medvlp.data.unit_range import unpack_unit
 
 OnScan = Callable[["Outcome", int], None]
 """Told of each scan as it is done, with the number of scans in all: for progress bars."""
@@ -117,8 +118,8 @@ def prepare_scan(job: _Job) -> Outcome:
     """
     record, cache = job.record, job.cache
     try:
-        fingerprint = _fingerprint(record)
-        facts = _sound_facts(job, fingerprint)
+        made_of = fingerprint(record)
+        facts = _sound_facts(job, made_of)
         if facts is not None:
             return Outcome(record.scan_id, record.path, facts, reused=True)
         scan = read_scan(record, job.recipe.companions)
@@ -128,12 +129,13 @@ def prepare_scan(job: _Job) -> Outcome:
         reason = str(error) if isinstance(error, (ValueError, OSError)) else repr(error)
         return Outcome(record.scan_id, record.path, reason=" ".join(reason.split()))
     stored = prepared.arrays["image"]
-    low, high = np.percentile(stored[::2, ::2, ::2], (0.5, 99.5))
+    raw = scan.array[..., ::4, ::4, ::4] * scan.rescale.slope + scan.rescale.intercept
     facts = {
         **prepared.facts,
-        "fingerprint": fingerprint,
+        "fingerprint": made_of,
         "shape": list(stored.shape),
-        "range": [float(low), float(high)],
+        "range": _range(unpack_unit(stored[::2, ::2, ::2])),
+        "raw_range": _range(raw),
         "raw_shape": list(scan.array.shape),
         "raw_spacing_mm": [round(length, 6) for length in scan.spacing_mm],
         "raw_orientation": scan.orientation,
@@ -142,9 +144,14 @@ def prepare_scan(job: _Job) -> Outcome:
     }
     for name, array in prepared.arrays.items():
         if name != "image":
-            cache.write(record.scan_id, array, {"fingerprint": fingerprint}, field=name)
+            cache.write(record.scan_id, array, {"fingerprint": made_of}, field=name)
     cache.write(record.scan_id, stored, facts)  # last: it makes the scan count as prepared
     return Outcome(record.scan_id, record.path, facts)
+
+
+def _range(values: np.ndarray) -> list[float]:
+    low, high = np.percentile(values, (0.5, 99.5))
+    return [float(low), float(high)]
 
 
 def read_scan(record: ScanRecord, companions: Sequence[str] = ()) -> Scan:
@@ -186,23 +193,8 @@ def _companion(path: Path, name: str, scan: Scan) -> Scan:
     )
 
 
-def remove_leftovers(folder: Path) -> int:
-    """Delete what killed writers left in a data set's folder; returns how many files."""
-    beside = list(folder.glob("*.tmp"))
-    for path in beside:
-        path.unlink(missing_ok=True)
-    return len(beside) + VolumeCache(folder / "volumes").remove_leftovers()
-
-
-def _sound_facts(job: _Job, fingerprint: str) -> Facts | None:
-    """Read what the cache has of a scan, if that is all of it and made of these very files."""
-    facts = [job.cache.facts(job.record.scan_id, field) for field in job.recipe.fields]
-    if any(known is None or known.get("fingerprint") != fingerprint for known in facts):
-        return None
-    return facts[job.recipe.fields.index("image")]
-
-
-def _fingerprint(record: ScanRecord) -> str:
+def fingerprint(record: ScanRecord) -> str:
+    """Say in a string what a scan is made of: its files, their sizes and times, what is stated."""
     paths = [*(record.files or (record.path,)), *record.companions.values()]
     series = [path for path in paths if path.is_dir()]
     paths += [path for folder in series for path in folder.rglob("*") if path.is_file()]
@@ -211,6 +203,25 @@ def _fingerprint(record: ScanRecord) -> str:
     stated = (*geometry, record.modality, record.irregular)
     size = sum(state.st_size for state in states)
     return f"{len(states)} {size} {max(state.st_mtime_ns for state in states)} {stated}"
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Delete what killed writers left in a data set's folder; returns how many files."""
+    beside = list(folder.glob("*.tmp"))
+    for path in beside:
+        path.unlink(missing_ok=True)
+    return len(beside) + VolumeCache(folder / "volumes").remove_leftovers()
+
+
+def _sound_facts(job: _Job, made_of: str) -> Facts | None:
+    """Read what the cache has of a scan, if that is all of it and made of these very files."""
+    try:
+        facts = [job.cache.facts(job.record.scan_id, field) for field in job.recipe.fields]
+    except Exception:  # there is no end to what a damaged file does to a decoder: make it again
+        return None
+    if any(known is None or known.get("fingerprint") != made_of for known in facts):
+        return None
+    return facts[job.recipe.fields.index("image")]
 
 
 def _require_finite(arrays: Mapping[str, np.ndarray]) -> None:
@@ -275,5 +286,6 @@ def _dataset(source: StudySource, recipe: Recipe, skips: list[Skip]) -> Row:
         "label_names": list(source.label_names),
         "recipe": recipe.describe(),
         "recipe_hash": recipe.hash,
+        "fields": list(recipe.fields),
         "skips": summarise_skips(skips),
     }

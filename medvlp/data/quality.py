@@ -1,18 +1,30 @@
 """A picture of prepared volumes, for the eye: is the patient upright, and are the values right?"""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Float64, Shaped
 
 from medvlp.data.manifest import Manifest, Row
-from medvlp.data.scan import orientation_of, reorient
+from medvlp.data.scan import Scan, orientation_of, reorient, resampled_affine
+from medvlp.data.unit_range import unpack_unit
 
 _PLANES = (("sagittal", 2), ("coronal", 1), ("axial", 0))
 _DISPLAY = "IPL"  # rows downwards to the feet or the back, columns to the patient's left
+_COLOURS = 20
+
+
+def montage_file(folder: Path) -> Path:
+    """Say where the picture of a prepared data set lies."""
+    return folder / "quality.png"
 
 
 def write_montage(manifest: Manifest, path: Path, *, num_scans: int = 6) -> None:
-    """Draw the three middle planes of scans spread over the data set, letters at the edges.
+    """Draw three planes of scans spread over the data set, letters at the edges.
+
+    The planes go through the middle, or where there is a mask, through the middle of that; its
+    outlines are drawn.
 
     Args:
         manifest: Prepared studies. Grey runs over the recipe's window where HU are stored, else
@@ -24,7 +36,7 @@ def write_montage(manifest: Manifest, path: Path, *, num_scans: int = 6) -> None
     from matplotlib.figure import Figure
 
     scans = _spread(manifest, num_scans)
-    figure = Figure(figsize=(9, 3 * len(scans)), layout="constrained")
+    figure = Figure(figsize=(9, 3.2 * len(scans)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(scans), 3, squeeze=False)
     for row, scan in zip(axes, scans, strict=True):
@@ -34,35 +46,131 @@ def write_montage(manifest: Manifest, path: Path, *, num_scans: int = 6) -> None
 
 
 def _spread(manifest: Manifest, num_scans: int) -> list[Row]:
+    """Choose studies evenly, and of each another of its scans: sequences, reconstructions."""
     chosen = np.linspace(0, len(manifest) - 1, min(num_scans, len(manifest))).round()
-    return [manifest[int(index)]["scans"][0] for index in chosen]
+    studies = [manifest[int(index)]["scans"] for index in chosen]
+    return [scans[number % len(scans)] for number, scans in enumerate(studies)]
 
 
 def _draw(row: np.ndarray, scan: Row, manifest: Manifest) -> None:
-    stored = manifest.cache.read(scan["scan_id"]).astype(np.float32)
-    affine = np.array(scan["affine"])[:, [2, 1, 0, 3]]  # of (w, h, d), as files count
-    volume, order = reorient(stored, orientation_of(affine), _DISPLAY)
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
-    spacing = [float(lengths[axis]) for axis in order]
-    recipe = manifest.recipe
-    low, high = recipe["window_hu"] if recipe.get("kind") == "ct" else scan["range"]
+    stored = manifest.cache.read(scan["scan_id"])
+    volume, affine = _upright(_first_channel(unpack_unit(stored), scan), scan)
+    masks = [_on_grid(*mask, volume.shape, affine) for mask in _masks(manifest, scan)]
+    low, high = _grey(manifest.recipe, scan, volume)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
     for ax, (plane, normal) in zip(row, _PLANES, strict=True):
-        image = np.take(volume, volume.shape[normal] // 2, axis=normal)
+        place = _place(masks, normal, volume.shape[normal])
         down, across = (axis for axis in range(3) if axis != normal)
-        aspect = spacing[down] / spacing[across]
-        ax.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
+        aspect = float(spacing[down] / spacing[across])
+        shown: dict[str, Any] = {"aspect": aspect, "interpolation": "nearest"}
+        ax.imshow(np.take(volume, place, axis=normal), cmap="gray", vmin=low, vmax=high, **shown)
+        for mask in masks:
+            ax.imshow(_outline(np.take(mask, place, axis=normal)), **shown)
         ax.set_xticks([])
         ax.set_yticks([])
         ax.set_xlabel(f"{plane}   {_opposite(_DISPLAY[across])} - {_DISPLAY[across]}", fontsize=8)
         ax.set_ylabel(f"{_DISPLAY[down]} - {_opposite(_DISPLAY[down])}", fontsize=8)
-    values, raw = scan["range"], scan["raw_spacing_mm"]
-    row[0].set_title(
-        f"{scan['scan_id']}   values {values[0]:.0f} to {values[1]:.0f}, raw: axes "
-        f"{scan['raw_orientation']}, {' x '.join(f'{length:.4g}' for length in raw)} mm, "
-        f"{' x '.join(map(str, scan['raw_shape']))} voxels",
-        fontsize=8,
-        loc="left",
-    ).set_in_layout(False)  # longer than its panel
+    # longer than its panel
+    row[0].set_title(_title(scan), fontsize=8, loc="left").set_in_layout(False)
+
+
+def _title(scan: Row) -> str:
+    values, raw = scan["range"], scan["raw_range"]
+    unit = " HU" if scan["modality"] == "CT" else ""
+    letters = orientation_of(_file_affine(scan))
+    spacing = np.linalg.norm(_file_affine(scan)[:3, :3], axis=0)[::-1]
+    return (
+        f"{scan['scan_id']}   {scan['modality']}   stored: {values[0]:.4g} to {values[1]:.4g}, "
+        f"{letters}, {_by(spacing)} mm, {_by(scan['shape'])} voxels\n"
+        f"raw: {raw[0]:.4g} to {raw[1]:.4g}{unit}, {scan['raw_orientation']}, "
+        f"{_by(scan['raw_spacing_mm'])} mm, {_by(scan['raw_shape'])} voxels"
+    )
+
+
+def _by(numbers: Any) -> str:
+    return " x ".join(f"{number:.4g}" for number in numbers)
+
+
+def _first_channel(volume: Shaped[np.ndarray, "n h w"], scan: Row) -> Shaped[np.ndarray, "d h w"]:
+    return volume[: len(volume) // scan.get("num_channels", 1)]
+
+
+def _file_affine(scan: Row) -> Float64[np.ndarray, "4 4"]:
+    """Give the stored grid from the index (w, h, d), as files count, to RAS+ millimetres."""
+    return np.array(scan["affine"], np.float64)[:, [2, 1, 0, 3]]
+
+
+def _upright(
+    volume: Shaped[np.ndarray, "d h w"], scan: Row
+) -> tuple[Shaped[np.ndarray, "D H W"], Float64[np.ndarray, "4 4"]]:
+    """Turn a volume for display; its affine is from the index (d, h, w)."""
+    affine = _file_affine(scan)
+    letters = orientation_of(affine)
+    turned, _ = reorient(volume, letters, _DISPLAY)
+    deep, high, wide = (float(mm) for mm in np.linalg.norm(affine[:3, :3], axis=0)[::-1])
+    as_read = Scan(volume, affine, (deep, high, wide), letters)
+    return turned, resampled_affine(as_read, _DISPLAY, turned.shape)
+
+
+def _masks(manifest: Manifest, scan: Row) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Read the masks among the fields, each with its affine from the index (d, h, w)."""
+    grids = scan.get("grids", {})
+    masks = []
+    for field in manifest.fields:
+        if field.endswith("mask"):
+            affine = grids.get(field, {}).get("affine", scan["affine"])
+            masks.append((manifest.cache.read(scan["scan_id"], field=field), np.array(affine)))
+    return masks
+
+
+def _on_grid(
+    mask: Shaped[np.ndarray, "d h w"],
+    mask_affine: Float[np.ndarray, "4 4"],
+    shape: tuple[int, ...],
+    affine: Float64[np.ndarray, "4 4"],
+) -> Shaped[np.ndarray, "D H W"]:
+    """Take for each voxel of the picture's grid the mask's voxel there; 0 where there is none."""
+    index = np.linalg.inv(mask_affine) @ affine
+    result = np.zeros(shape, mask.dtype)
+    rows, columns = np.mgrid[: shape[1], : shape[2]]
+    for depth in range(shape[0]):
+        points = np.stack([np.full_like(rows, depth), rows, columns, np.ones_like(rows)])
+        d, h, w = np.floor(np.tensordot(index[:3], points, axes=1) + 0.5).astype(int)
+        inside = np.ones(rows.shape, bool)
+        for place, length in zip((d, h, w), mask.shape, strict=True):
+            inside &= (place >= 0) & (place < length)
+        result[depth][inside] = mask[d[inside], h[inside], w[inside]]
+    return result
+
+
+def _grey(recipe: Row, scan: Row, volume: Shaped[np.ndarray, "d h w"]) -> tuple[float, float]:
+    if recipe.get("kind") == "ct":
+        low, high = recipe["window_hu"]
+        return low, high
+    low, high = np.percentile(volume[::2, ::2, ::2], (0.5, 99.5))
+    return float(low), float(high)
+
+
+def _place(masks: list[np.ndarray], normal: int, length: int) -> int:
+    others = tuple(axis for axis in range(3) if axis != normal)
+    for mask in masks:
+        held = np.flatnonzero((mask > 0).any(axis=others))
+        if len(held):
+            return int(held[len(held) // 2])
+    return length // 2
+
+
+def _outline(labels: Shaped[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 4"]:
+    """Colour the voxels of each label that border on another."""
+    from matplotlib import colormaps
+
+    padded = np.pad(labels, 1, mode="edge")
+    neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    border = np.any([labels != other for other in neighbours], axis=0) & (labels > 0)
+    colours = np.array(colormaps["tab20"](np.arange(_COLOURS)))
+    picture = np.zeros((*labels.shape, 4))
+    picture[border] = colours[labels[border].astype(int) % _COLOURS]
+    return picture
 
 
 def _opposite(letter: str) -> str:

@@ -61,7 +61,7 @@ def row(number: int, num_scans: int = 2) -> dict[str, Any]:
 
 def write(folder: Path, rows: list[dict[str, Any]]) -> Manifest:
     dataset = {"name": "x", "source": {}, "label_names": list(LABELS), "skips": {}}
-    dataset |= {"recipe": {}, "recipe_hash": "0"}
+    dataset |= {"recipe": {}, "recipe_hash": "0", "fields": ["image"]}
     return write_manifest(folder, rows, dataset)
 
 

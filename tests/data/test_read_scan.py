@@ -10,7 +10,7 @@ import pytest
 from medvlp.data.ct_recipe import CTRecipe
 from medvlp.data.engine import LocalEngine
 from medvlp.data.folder import Folder
-from medvlp.data.preparation import _fingerprint, prepare_dataset, read_scan
+from medvlp.data.preparation import fingerprint, prepare_dataset, read_scan
 from medvlp.data.records import ScanRecord
 
 from .conftest import write_table
@@ -61,17 +61,17 @@ def test_a_mask_that_could_lie_anywhere_is_refused(tmp_path: Path) -> None:
 def test_what_a_record_allows_is_part_of_its_fingerprint(tmp_path: Path) -> None:
     path = tmp_path / "scan.nii.gz"
     path.touch()
-    prints = {_fingerprint(ScanRecord("a", path, irregular=i)) for i in ("refuse", "correct")}
+    prints = {fingerprint(ScanRecord("a", path, irregular=i)) for i in ("refuse", "correct")}
     assert len(prints) == 2
 
 
 def test_a_slice_that_changes_in_a_folder_below_is_noticed(tmp_path: Path) -> None:
     record = ScanRecord("a", tmp_path)
     write_series(tmp_path / "study" / "series")
-    before = _fingerprint(record)
+    before = fingerprint(record)
     path = tmp_path / "study" / "series" / "s001.dcm"
     os.utime(path, ns=(2**61, 2**61))
-    assert _fingerprint(record) != before
+    assert fingerprint(record) != before
 
 
 def test_the_manifest_says_what_was_corrected(tmp_path: Path) -> None:
