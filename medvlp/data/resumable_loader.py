@@ -23,13 +23,15 @@ class ResumableLoader(DataLoader[Any]):
     """
 
     # On the class, not in a constructor: Lightning builds loaders anew by DataLoader's arguments
-    _handed_out = 0
+    _place = (0, 0)
     _restored: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch, the batches handed out of it, and all that its batches follow from."""
         sampler = self._batches()
-        return {"epoch": sampler.epoch, "batch": self._handed_out, **sampler.describe()}
+        epoch, batch = self._place
+        batch = batch if epoch == sampler.epoch else 0
+        return {"epoch": sampler.epoch, "batch": batch, **sampler.describe()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Let the next pass over that epoch begin where the state was taken.
@@ -37,27 +39,28 @@ class ResumableLoader(DataLoader[Any]):
         A pass over another epoch begins at its start, under any data set and batch size.
         """
         self._restored = dict(state)
-        self._handed_out = state["batch"]
+        self._place = state["epoch"], state["batch"]
         self._batches().set_epoch(state["epoch"])
 
     def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Start workers when the first batch is asked for: by then the epoch is known."""
         sampler = self._batches()
-        self._handed_out = sampler.first_batch = self._first_batch()
+        epoch, first = sampler.epoch, self._first_batch()
+        sampler.first_batch = first
         batches = super().__iter__()
         sampler.first_batch = 0  # it has begun
         try:
-            for batch in batches:
+            for number, batch in enumerate(batches, start=first + 1):
                 if isinstance(batch, _Failure):
                     raise batch.error()
-                self._handed_out += 1
+                self._place = epoch, number
                 yield batch
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if not self.num_workers or not _tells_of_a_lost_worker(error):
                 raise
             raise OSError(
-                f"a process that loads data was ended from outside ({error}); most often memory or "
-                "shared memory (/dev/shm) ran out: lower data.num_workers or data.batch_size"
+                f"a process that loads data was ended from outside ({error!r}); most often memory "
+                "or shared memory (/dev/shm) ran out: lower data.num_workers or data.batch_size"
             ) from error
 
     def _batches(self) -> GlobalBatchSampler:
@@ -150,6 +153,13 @@ class _Batches(Dataset[Any]):
             kinds = (FileNotFoundError, OSError, ImportError)
             kind = next((kind for kind in kinds if isinstance(error, kind)), ValueError)
             return _Failure(kind, message, traceback.format_exc())
+
+
+def _tells_of_a_lost_worker(error: Exception) -> bool:
+    """Recognise PyTorch's word for it, or a cut pipe; "Caught" begins what a worker raised."""
+    message = str(error)
+    cut_off = isinstance(error, (ConnectionError, EOFError)) and not message.startswith("Caught ")
+    return cut_off or "DataLoader worker (pid" in message
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -1,5 +1,8 @@
 import os
+import re
 import signal
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,8 @@ def fail(how: str) -> None:
         Path("/nowhere/scan.nii.gz").read_bytes()
     elif how == "mistake":
         int("five")
+    elif how == "shapes":
+        torch.zeros(2) + torch.zeros(3)
     else:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -103,6 +108,14 @@ def test_the_number_of_ranks_may_change() -> None:
     assert [a + b for a, b in zip(*parts, strict=True)] == epoch(loader(), 1)[2:]
 
 
+def test_an_epoch_that_has_not_begun_is_at_its_start() -> None:
+    made = loader()
+    assert made.state_dict()["batch"] == 0
+    epoch(made, 0)
+    made.sampler.set_epoch(1)
+    assert (made.state_dict()["epoch"], made.state_dict()["batch"]) == (1, 0)
+
+
 def test_another_epoch_begins_at_its_start() -> None:
     resumed = loader()
     resumed.load_state_dict(stopped(loader(), 3, after=5))
@@ -161,15 +174,31 @@ def test_an_error_is_one_line_wherever_it_happens(failure: str, num_workers: int
         assert "in a loader worker:\nTraceback" in caught.value.__notes__[0]
 
 
-def test_a_mistake_in_the_code_keeps_the_traceback_of_the_worker() -> None:
-    with pytest.raises(ValueError, match=r'(?s)worker process.*Traceback.*int\("five"\)') as caught:
-        epoch(loader(2, Numbers("mistake")), 0)
+MISTAKES = {"mistake": (ValueError, r'int\("five"\)'), "shapes": (RuntimeError, r"zeros\(3\)")}
+
+
+@pytest.mark.parametrize("failure", MISTAKES)
+def test_a_mistake_in_the_code_keeps_the_traceback_of_the_worker(failure: str) -> None:
+    kind, line = MISTAKES[failure]
+    with pytest.raises(kind, match=rf"(?s)worker process.*Traceback.*{line}") as caught:
+        epoch(loader(2, Numbers(failure)), 0)
     assert user_message(caught.value) is None
 
 
-def test_a_worker_that_is_killed() -> None:
-    with pytest.raises(OSError, match=r"ended from outside \(DataLoader worker .*lower data\.num_"):
+def lose_a_worker() -> None:
+    """Run as a process of its own: PyTorch tells of a lost worker by a signal, at any time."""
+    with one_line_errors():
         epoch(loader(2, Numbers("killed")), 0)
+
+
+def test_a_worker_that_is_killed() -> None:
+    code = f"from {__name__} import lose_a_worker; lose_a_worker()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    told = r"^medvlp: a process that loads data was ended from outside \(.*lower data"
+    assert re.search(told, done.stderr, re.MULTILINE), done.stderr
 
 
 def test_ctrl_c_is_not_for_workers() -> None:
