@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from medvlp.data.cache import write_atomically
 from medvlp.data.engine import num_cores
-from medvlp.data.readers.dicom_headers import MISSING_EXTRA
+from medvlp.data.readers.dicom_headers import lenient_values, read_header
 from medvlp.data.tables import read_table
 
 _TAGS = (
@@ -83,20 +83,16 @@ def index_instances(
 
 def read_instance(path: Path) -> Instance:
     """Read what is needed of one header; a patient's id leaves it hashed only."""
-    try:
-        from pydicom import config, dcmread
-    except ImportError as error:
-        raise ImportError(MISSING_EXTRA) from error
     image = path.name.removesuffix(".dcm")
-    try:
-        with config.disable_value_validation():  # this set's UIDs look like ID_0a1b2c3d
-            header = dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+    with lenient_values():  # this set's UIDs look like ID_0a1b2c3d
+        try:
+            header = read_header(path, _TAGS)
             patient, study, series = (str(header[name].value) for name in _TAGS[:3])
             height_mm = float(header.ImagePositionPatient[2])
             fault = _fault(header)
-    except Exception as error:  # whatever a damaged file makes the parser stumble over
-        reason = f"damaged header ({type(error).__name__})"
-        return Instance(image, "", "", "", 0.0, reason)
+        except Exception as error:  # whatever a damaged file makes the parser stumble over
+            reason = f"damaged header ({type(error.__cause__ or error).__name__})"
+            return Instance(image, "", "", "", 0.0, reason)
     digest = hashlib.blake2b(patient.encode(), digest_size=8).hexdigest()
     return Instance(image, digest, study, series, height_mm, fault)
 

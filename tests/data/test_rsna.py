@@ -68,7 +68,6 @@ def test_loose_slices_become_series_with_the_labels_of_any_slice(root: Path) -> 
     assert [scan.scan_id for scan in studies[1].scans] == ["ID_series1"]
 
 
-@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")  # this set's UIDs are none
 def test_a_series_is_read_in_the_order_of_its_positions(root: Path) -> None:
     studies, _ = read_all(root)
     record = studies[1].scans[0]

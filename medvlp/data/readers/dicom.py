@@ -15,6 +15,7 @@ from medvlp.data.readers.dicom_headers import (
     SeriesFacts,
     dicom_index,
     find_files,
+    lenient_values,
     read_headers,
     series_of,
 )
@@ -62,6 +63,11 @@ def read_dicom(
         ReadError: If there is no scan, slices are missing, doubled, unevenly spaced, tilted or of
             mixed size or orientation, pixels are damaged or there is no decoder for them.
     """
+    with lenient_values():
+        return _read(path, files, irregular, modality)
+
+
+def _read(path: Path, files: Sequence[Path], irregular: Irregular, modality: str | None) -> Scan:
     headers = dict(read_headers(files or find_files(path), strict=bool(files)))
     found = series_of(headers.items())
     series = _choose(path, found, modality)
@@ -99,7 +105,7 @@ def _choose(path: Path, found: Sequence[SeriesFacts], modality: str | None) -> S
             f"{path} holds {len(found)} series; taken: {chosen}, the scan with the most images, "
             "originals first; left out: "
             + "; ".join(str(facts) for facts in found if facts is not chosen),
-            stacklevel=4,
+            stacklevel=5,
         )
     return chosen
 
@@ -149,7 +155,7 @@ def _corrected(
             f"resampled to {len(array)} every {even_mm[1] - even_mm[0]:.3g} mm"
         )
     if corrections:
-        warnings.warn(f"{where}: {'; '.join(corrections)}", stacklevel=4)
+        warnings.warn(f"{where}: {'; '.join(corrections)}", stacklevel=5)
     return array, affine, corrections
 
 

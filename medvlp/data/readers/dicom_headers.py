@@ -1,10 +1,11 @@
 """What the headers of DICOM files say: which files are one series, and what kind of series it is.
 
-Names, birth dates and other elements that tell who the patient is are never read.
+Names, birth dates and other elements that tell who the patient is are not read.
 """
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,14 @@ MISSING_EXTRA = "DICOM needs pydicom and a decoder: pip install 'medvlp[dicom]'"
 
 _MAGIC_OFFSET, _MAGIC = 128, b"DICM"
 _SUFFIXES = {".dcm", ".dicom", ".ima"}
-_TAGS = [
+TAGS = (
     "AcquisitionNumber", "BitsAllocated", "BitsStored", "Columns", "GantryDetectorTilt",
     "ImageOrientationPatient", "ImagePositionPatient", "ImageType", "Modality", "NumberOfFrames",
     "PerFrameFunctionalGroupsSequence", "PhotometricInterpretation", "PixelPaddingRangeLimit",
     "PixelPaddingValue", "PixelRepresentation", "PixelSpacing", "RescaleIntercept", "RescaleSlope",
     "Rows", "SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "SeriesDescription",
     "SeriesInstanceUID", "SeriesNumber", "SharedFunctionalGroupsSequence", "StudyInstanceUID",
-]  # fmt: skip
+)  # fmt: skip
 _NO_SCAN = {
     "SEG": "segmentation",
     "RTSTRUCT": "set of contours",
@@ -88,7 +89,8 @@ def dicom_index(folder: Path, files: Sequence[Path] = ()) -> list[SeriesFacts]:
         ImportError: If pydicom is missing.
         ReadError: If a file that should be DICOM is damaged, a link leads nowhere or in a circle.
     """
-    return series_of(read_headers(files or find_files(folder), strict=bool(files)))
+    with lenient_values():
+        return series_of(read_headers(files or find_files(folder), strict=bool(files)))
 
 
 def series_of(headers: Iterable[tuple[Path, Any]]) -> list[SeriesFacts]:
@@ -103,7 +105,7 @@ def series_of(headers: Iterable[tuple[Path, Any]]) -> list[SeriesFacts]:
 
 
 def read_headers(files: Iterable[Path], *, strict: bool) -> Iterator[tuple[Path, Any]]:
-    """Yield the header of every file that is DICOM.
+    """Yield the header of every file that is DICOM. See `lenient_values`.
 
     Args:
         files: In any order.
@@ -123,16 +125,33 @@ def read_headers(files: Iterable[Path], *, strict: bool) -> Iterator[tuple[Path,
             raise ReadError(f"{path}: not a DICOM file, or damaged: 'DICM' is not at byte 128")
 
 
-def read_header(path: Path) -> Any:
-    """Read the elements that this package uses, without the pixels."""
+@contextmanager
+def lenient_values() -> Iterator[None]:
+    """Take values as they are, such as UIDs that are none: pydicom would warn of each of them.
+
+    Values are converted when they are first looked at: that, too, belongs in here.
+
+    Raises:
+        ImportError: If pydicom is missing.
+    """
     try:
-        from pydicom import dcmread
-        from pydicom.config import disable_value_validation
+        from pydicom import config
     except ImportError as error:
         raise ImportError(MISSING_EXTRA) from error
+    with config.disable_value_validation():
+        yield
+
+
+def read_header(path: Path, tags: Sequence[str] = TAGS) -> Any:
+    """Read some elements of a file; never the pixels. See `lenient_values`.
+
+    Raises:
+        ReadError: If the header is damaged.
+    """
+    from pydicom import dcmread
+
     try:
-        with disable_value_validation():
-            header = dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+        header = dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
     except Exception as error:  # whatever a damaged file makes the parser stumble over
         raise ReadError(f"{path}: damaged DICOM header: {error or type(error).__name__}") from error
     if not len(header) and header.file_meta.get("MediaStorageSOPClassUID") != _DIRECTORY:
