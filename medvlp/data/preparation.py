@@ -17,6 +17,7 @@ from medvlp.data.quarantine import (
     summarise_skips,
     write_quarantine,
 )
+from medvlp.data.readers.nifti import read_nifti_stack
 from medvlp.data.readers.registry import read
 from medvlp.data.recipe import Recipe
 from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
@@ -165,9 +166,13 @@ def read_scan(record: ScanRecord, companions: Sequence[str] = ()) -> Scan:
     if missing:
         raise ValueError(
             f"{record.path}: the recipe needs {' and '.join(missing)} beside the scan, and the "
-            "data set has none"
+            "data set has none (organ masks: masks=import masks_dir=..., or masks=totalsegmentator)"
         )
-    scan = read(record.path, record.files, irregular=record.irregular).restated(
+    if record.stack:
+        scan = read_nifti_stack(record.path)
+    else:
+        scan = read(record.path, record.files, irregular=record.irregular)
+    scan = scan.restated(
         spacing_mm=record.spacing_mm,
         rescale=record.rescale,
         orientation=record.orientation,

@@ -55,7 +55,8 @@ _PATIENT = {
 class PubBrain5(StudySource):
     """The five sources in their raw trees, chosen and labelled by the published table.
 
-    Every scan is an MR scan of one sequence; the last part of its id names the sequence. The
+    Every scan is an MR scan of one sequence; the last part of its id names the sequence. Series of
+    the stroke set may have several channels (b0 and diffusion-weighted; perfusion has more). The
     source stands in the metadata of a study, the lesion's slices under `target_slices`.
 
     Attributes:
@@ -179,7 +180,9 @@ class PubBrain5(StudySource):
         scans: list[ScanRecord] = []
         for name, path in files.items():
             if path.is_file():
-                scans.append(ScanRecord(f"{study_id}/{name}", path, modality="MR"))
+                # published: only the stroke set's series may have two channels (b0, diffusion)
+                stack = study_id.startswith("stroke/")
+                scans.append(ScanRecord(f"{study_id}/{name}", path, modality="MR", stack=stack))
             else:
                 self.skips.append(Skip(f"{study_id}/{name}", "the series has no SERIES.nii.gz"))
         if not scans:

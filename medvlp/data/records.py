@@ -29,6 +29,8 @@ class ScanRecord:
         orientation: Letters of the array as stored, see `Scan.orientation`.
         files: The scan's own files where `path` is a folder that holds others too.
         irregular: "refuse" a DICOM series that is tilted or unevenly spaced, or "correct" it.
+        stack: Whether the file may hold several channels of one volume, as diffusion series do:
+            the fourth axis of a NIfTI file. Without it, such a file is refused.
         companions: Volumes that belong to the scan, by field name: "anatomy_mask", "pet",
             "lesion_mask". Each may have a grid of its own.
     """
@@ -41,6 +43,7 @@ class ScanRecord:
     orientation: str | None = None
     files: tuple[Path, ...] = ()
     irregular: Irregular = "refuse"
+    stack: bool = False
     companions: Mapping[str, Path] = field(default_factory=dict)
 
 

@@ -67,17 +67,6 @@ def write_mr_rate_twin(
         write_tables=_write_tables,
         num_workers=num_workers,
     )
-    write = partial(write_study, root, parameters)
-    written = paint_all(write, plan_studies(parameters), num_workers, f"Painting {TITLE} twin")
-    _write_tables(root, written)
-    hard = [
-        {"kind": one.planned.hard_case, "study": one.planned.study}
-        for one in written
-        if one.planned.hard_case
-    ]
-    num_volumes = sum(len(one.planned.series) for one in written)
-    finish(root, TITLE, **stated, facts={"num_volumes": num_volumes, "hard_cases": hard})
-    return root
 
 
 def _write_tables(root: Path, written: list[WrittenStudy]) -> dict[str, Any]:

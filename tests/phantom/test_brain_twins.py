@@ -112,9 +112,17 @@ def test_pub_brain_5_is_prepared(pub_brain: Path, tmp_path: Path) -> None:
     cases = {case["kind"]: case["study"] for case in _hard_cases(pub_brain)}
     kept = {manifest[index]["study_id"] for index in range(len(manifest))}
     assert cases["all scans corrupt"] not in kept and cases["corrupt file"] in kept
-    assert cases["odd spacing"] in kept and cases["eight scans"] in kept
+    assert {cases["odd spacing"], cases["eight scans"], cases["one scan"]} <= kept
+    both = next(
+        scan
+        for index in range(len(manifest))
+        for scan in manifest[index]["scans"]
+        if scan["scan_id"].endswith("/DWI")
+    )
+    assert both["num_channels"] == 2 and both["raw_shape"][0] == 2
+    assert np.prod(both["shape"]) == np.prod(both["raw_shape"])  # stacked along the slices
     assert f"{cases['all scans corrupt']},none of its scans could be prepared" in quarantine
-    assert "PWI" in quarantine and "truncated" in quarantine
+    assert "PWI" in quarantine and "truncated" in quarantine and "DWI" not in quarantine
 
 
 def test_an_other_twin_in_the_folder_is_refused(pub_brain: Path) -> None:

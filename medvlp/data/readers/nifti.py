@@ -76,6 +76,21 @@ def read_nifti_channels(path: Path) -> tuple[Scan, ...]:
     return tuple(_scan(path, layout, channel, Rescale()) for channel in channels)
 
 
+def read_nifti_stack(path: Path) -> Scan:
+    """Read a volume of one channel as `read_nifti` does, of several as an array (c, d, h, w).
+
+    Args:
+        path: A NIfTI file of three or four axes.
+
+    Raises:
+        ReadError: As `read_nifti`, but for the fourth axis.
+    """
+    layout, array = _read(path, max_axes=4)
+    if math.prod(array.shape[:-3]) == 1:
+        array = array.reshape(array.shape[-3:])
+    return _scan(path, layout, array, _rescale(path, layout.header))
+
+
 def _read(path: Path, *, max_axes: int) -> tuple[_Layout, np.ndarray]:
     num_bytes_on_disk = path.stat().st_size
     if not num_bytes_on_disk:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medvlp.data.readers import inflate
-from medvlp.data.readers.nifti import read_nifti, read_nifti_channels
+from medvlp.data.readers.nifti import read_nifti, read_nifti_channels, read_nifti_stack
 from medvlp.data.readers.registry import ReadError, known_suffixes, read
 
 Save = Callable[..., Path]
@@ -176,6 +176,14 @@ def test_channels_are_scaled_and_come_one_by_one(save_nifti: Save) -> None:
     np.testing.assert_array_equal(one.array.T, ramp())
     with pytest.raises(ReadError, match="one 3D volume or several channels of one"):
         read_nifti_channels(save_nifti(np.zeros((3, 3, 3, 2, 2), np.int16)))
+
+
+def test_a_stack_keeps_its_channels_in_one_array(save_nifti: Save) -> None:
+    two = read_nifti_stack(save_nifti(np.stack([ramp(), ramp() + 100], axis=-1)))
+    assert two.array.shape == (2, 3, 4, 5) and two.array.dtype == np.int16
+    np.testing.assert_array_equal(two.array[1].T, ramp() + 100)
+    one = read_nifti_stack(save_nifti(ramp()[..., None]))
+    assert one.array.shape == (3, 4, 5) and one.orientation == two.orientation
 
 
 def test_a_missing_checksum_is_a_truncated_file(save_nifti: Save) -> None:
