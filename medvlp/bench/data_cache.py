@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medvlp.bench.data_files import Files, chest, evict
+from medvlp.bench.data_files import RESCALE, Files, chest, evict
 from medvlp.bench.data_reader import WAYS
 from medvlp.bench.timing import interleaved
 from medvlp.data.batch_memory import empty_batch
@@ -66,7 +66,7 @@ def crops(files: Files, crop: Size3D, repeats: int) -> list[dict[str, Any]]:
 def whole(files: Files, recipes: dict[str, CTRecipe], repeats: int) -> list[dict[str, Any]]:
     """Read prepared volumes as the loader does, each into its row of a batch."""
     cache, source = VolumeCache(files.folder / "prepared_volumes"), files.paths[0]
-    scan = read(source)
+    scan = read(source).restated(rescale=RESCALE)
     pinned = torch.cuda.is_available()
     works: dict[str, Callable[[], object]] = {}
     for name, recipe in recipes.items():
@@ -98,7 +98,7 @@ def codecs(files: Files, recipes: dict[str, CTRecipe], repeats: int) -> list[dic
     """Compress and decompress prepared volumes with the cache's codec and with others."""
     import blosc2
 
-    scan = read(files.paths[0])
+    scan = read(files.paths[0]).restated(rescale=RESCALE)
     rows = []
     for stored_as, recipe in recipes.items():
         array = recipe.prepare(scan).arrays["image"]

@@ -1,14 +1,18 @@
 """The files that the data benchmark reads: chest CT of real size and compressibility."""
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from medvlp.data.folder import Folder
+from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
+from medvlp.data.scan import Rescale
 from medvlp.types import Size3D, Spacing3D
+
+RESCALE = Rescale(1.0, -1024.0)
 
 _NOISE_HU, _NOISE_IN_AIR_HU = 60.0, 25.0  # makes nibabel's .nii.gz 1.9 times smaller than raw
 
@@ -44,13 +48,32 @@ class Files:
         """Size of the voxels of one scan."""
         return int(np.prod(self.shape)) * np.dtype(np.int16).itemsize
 
-    def source(self, first: int = 0, count: int | None = None) -> Folder:
-        """Describe some of the scans as a data set of the user's own."""
+    def source(self, first: int = 0, count: int | None = None) -> "Chests":
+        """Describe some of the scans as a data set."""
         chosen = self.paths[first : None if count is None else first + count]
-        rows = [f"{path.name.split('.')[0]},{path.name},train" for path in chosen]
-        table = self.folder / f"table_{first}_{len(rows)}.csv"
-        table.write_text("\n".join(["study_id,path,split", *rows]) + "\n")
-        return Folder(str(table), str(self.folder), name=f"bench_{first}_{len(rows)}")
+        return Chests(f"bench_{first}_{len(chosen)}", chosen)
+
+
+class Chests(StudySource):
+    """Scans that are stored as CT-RATE's are: a table, not the header, says how to make HU.
+
+    Args:
+        name: Of the cache folder.
+        paths: One study each.
+    """
+
+    label_names: tuple[str, ...] = ()
+
+    def __init__(self, name: str, paths: Sequence[Path]) -> None:
+        self.name, self.paths = name, list(paths)
+        self.skips: list[Skip] = []
+
+    def studies(self) -> Iterator[StudyRecord]:
+        """Yield a training study for each scan."""
+        for path in self.paths:
+            scan_id = path.name.split(".")[0]
+            scan = ScanRecord(scan_id, path, rescale=RESCALE)
+            yield StudyRecord(scan_id, scan_id, "train", (scan,))
 
 
 def _write(path: Path, shape: Size3D, spacing_mm: Spacing3D) -> None:
@@ -58,10 +81,8 @@ def _write(path: Path, shape: Size3D, spacing_mm: Spacing3D) -> None:
 
     z, y, x = spacing_mm
     affine = np.diag([-x, -y, z, 1.0])  # the axes of CT-RATE's files
-    stored = chest(shape) + np.int16(1024)  # as scanners and CT-RATE store it: HU - intercept
-    image = nibabel.Nifti1Image(stored.transpose(2, 1, 0), affine)
-    image.header.set_slope_inter(1, -1024)
-    nibabel.save(image, path)
+    stored = chest(shape) - np.int16(RESCALE.intercept)
+    nibabel.save(nibabel.Nifti1Image(stored.transpose(2, 1, 0), affine), path)
     with path.open("rb") as file:
         os.fsync(file.fileno())  # else its pages cannot be evicted
 

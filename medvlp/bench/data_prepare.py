@@ -14,14 +14,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from medvlp.bench.data_files import Files
+from medvlp.bench.data_files import Chests, Files
 from medvlp.bench.data_memory import peak_bytes
 from medvlp.data.ct_recipe import CTRecipe
 from medvlp.data.engine import LocalEngine
-from medvlp.data.folder import Folder
 from medvlp.data.preparation import prepare_dataset
+from medvlp.data.scan import Rescale
 
-Prepare = Callable[[Folder, CTRecipe, Path], None]
+Prepare = Callable[[Chests, CTRecipe, Path], None]
 
 
 def measure(
@@ -54,20 +54,21 @@ def measure(
     return rows
 
 
-def ours(source: Folder, recipe: CTRecipe, out: Path) -> None:
+def ours(source: Chests, recipe: CTRecipe, out: Path) -> None:
     """Prepare with everything: checks, quarantine, manifest, files that are whole or not there."""
     prepare_dataset(source, recipe, cache_dir=out, engine=LocalEngine(0))
 
 
-def baseline(source: Folder, recipe: CTRecipe, out: Path) -> None:
-    """Do the published steps with nibabel and PyTorch: HU, orientation, trilinear, half, save."""
+def baseline(source: Chests, recipe: CTRecipe, out: Path) -> None:
+    """Do the published steps with nibabel and PyTorch: floats, HU, trilinear, half, save."""
     from nibabel.nifti1 import load
 
     out.mkdir(parents=True, exist_ok=True)
     for study in source.studies():
         image = load(study.scans[0].path)
-        volume = torch.from_numpy(image.get_fdata()).float()  # get_fdata applies slope, intercept
-        volume = volume.permute(2, 1, 0)  # the file's axes are those of the recipe
+        rule = study.scans[0].rescale or Rescale()
+        values = image.get_fdata() * rule.slope + rule.intercept
+        volume = torch.from_numpy(values).float().permute(2, 1, 0)  # slices, rows, columns
         x, y, z = (float(length) for length in image.header.get_zooms()[:3])
         size = [
             int(length * spacing / target)
@@ -83,7 +84,7 @@ def baseline(source: Folder, recipe: CTRecipe, out: Path) -> None:
 WAYS: dict[str, Prepare] = {"medvlp": ours, "baseline": baseline}
 
 
-def _one(files: Files) -> Folder:
+def _one(files: Files) -> Chests:
     return files.source(0, 1)
 
 
@@ -114,7 +115,7 @@ def _in_processes(
 
 
 def _timed(
-    work: Prepare, source: Folder, *, recipe: CTRecipe, out: Path, barrier: Any
+    work: Prepare, source: Chests, *, recipe: CTRecipe, out: Path, barrier: Any
 ) -> tuple[float, float]:
     folder = out / source.name
     shutil.rmtree(folder, ignore_errors=True)
@@ -124,6 +125,6 @@ def _timed(
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def _prepare_anew(work: Prepare, source: Folder, recipe: CTRecipe, out: Path) -> None:
+def _prepare_anew(work: Prepare, source: Chests, recipe: CTRecipe, out: Path) -> None:
     shutil.rmtree(out / source.name, ignore_errors=True)
     work(source, recipe, out / source.name)

@@ -53,7 +53,7 @@ def test_the_baseline_makes_the_same_numbers(files: Files, tmp_path: Path) -> No
     ours(source, recipe, tmp_path / "ours")
     baseline(source, recipe, tmp_path / "theirs")
     folder = next((tmp_path / "ours").glob("*/*/volumes")).parent
-    stored = Manifest(folder).cache.read("scan0/scan0.nii.gz")
+    stored = Manifest(folder).cache.read("scan0")
     theirs = torch.load(tmp_path / "theirs" / "scan0.pt", weights_only=True)
     np.testing.assert_array_equal(stored, theirs.numpy())
 
