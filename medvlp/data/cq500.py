@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from medvlp.data.additions import Additions
+from medvlp.data.readers.registry import Irregular
 from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.tables import read_table
 
@@ -66,6 +67,8 @@ class CQ500(StudySource):
         splits: Optional CSV (study, split) with a division of your own, by `name`.
         reports: Optional CSV (study, report or findings and impression).
         label_names: In the order of a batch, a choice of `LABEL_NAMES`.
+        irregular: "correct" series that are tilted or unevenly spaced, as head CT often is, or
+            "refuse" them.
     """
 
     name = "cq500"
@@ -80,6 +83,7 @@ class CQ500(StudySource):
         splits: str | None = None,
         reports: str | None = None,
         label_names: Sequence[str] = LABEL_NAMES,
+        irregular: Irregular = "correct",
     ) -> None:
         unknown = [name for name in label_names if name not in LABEL_NAMES]
         if unknown or not label_names:
@@ -95,6 +99,7 @@ class CQ500(StudySource):
             default_split=split,
         )
         self.label_names = tuple(label_names)
+        self.irregular: Irregular = irregular
         self.skips: list[Skip] = []
 
     def describe(self) -> dict[str, Any]:
@@ -104,6 +109,7 @@ class CQ500(StudySource):
             "root": str(self.root.resolve()),
             "series": self.series,
             "label_names": list(self.label_names),
+            "irregular": self.irregular,
             **self.additions.describe(),
         }
 
@@ -173,6 +179,7 @@ class CQ500(StudySource):
                 path,
                 modality="CT",
                 files=_files(path),
+                irregular=self.irregular,
             )
             for path in chosen
         )

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from medvlp.data.additions import Additions
+from medvlp.data.readers.registry import Irregular
 from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.rsna_index import Instance, index_instances
 
@@ -57,6 +58,8 @@ class RSNA(StudySource):
         splits: Optional CSV (study, split) with a division of your own, by study UID.
         reports: Optional CSV (study, report or findings and impression).
         label_names: In the order of a batch, a choice of `LABEL_NAMES`.
+        irregular: "correct" series that are tilted or unevenly spaced, as head CT often is, or
+            "refuse" them.
         num_workers: Processes that read headers; None takes one per core.
     """
 
@@ -72,6 +75,7 @@ class RSNA(StudySource):
         splits: str | None = None,
         reports: str | None = None,
         label_names: Sequence[str] = LABEL_NAMES,
+        irregular: Irregular = "correct",
         num_workers: int | None = None,
     ) -> None:
         unknown = [name for name in label_names if name not in LABEL_NAMES]
@@ -86,6 +90,7 @@ class RSNA(StudySource):
             default_split=split,
         )
         self.label_names = tuple(label_names)
+        self.irregular: Irregular = irregular
         self.num_workers = num_workers
         self.skips: list[Skip] = []
 
@@ -95,6 +100,7 @@ class RSNA(StudySource):
             "name": self.name,
             "root": str(self.root.resolve()),
             "label_names": list(self.label_names),
+            "irregular": self.irregular,
             **self.additions.describe(),
         }
 
@@ -121,7 +127,7 @@ class RSNA(StudySource):
                 study_id=study_id,
                 patient_id=slices[0].patient,
                 split=self.additions.split(study, slices[0].patient),
-                scans=(_scan(uid, folder, slices),),
+                scans=(self._scan(uid, folder, slices),),
                 texts=self.additions.texts(study),
                 labels=self._labels(uid, slices, labels),
             )
@@ -183,7 +189,6 @@ class RSNA(StudySource):
             result[name] = 1 if positive else 0 if complete else -1
         return result
 
-
-def _scan(uid: str, folder: Path, slices: Sequence[Instance]) -> ScanRecord:
-    files = tuple(folder / f"{one.image}.dcm" for one in slices)
-    return ScanRecord(uid, folder, modality="CT", files=files)
+    def _scan(self, uid: str, folder: Path, slices: Sequence[Instance]) -> ScanRecord:
+        files = tuple(folder / f"{one.image}.dcm" for one in slices)
+        return ScanRecord(uid, folder, modality="CT", files=files, irregular=self.irregular)

@@ -83,18 +83,6 @@ def write_cq500_twin(
         write_tables=_write_tables,
         num_workers=num_workers,
     )
-    planned = list(_plan(parameters))
-    write = partial(write_patient, root, parameters)
-    written = paint_all(write, planned, num_workers, f"Painting {TITLE} twin")
-    _write_tables(root, written)
-    hard = [
-        {"kind": one.planned.hard_case, "study": one.planned.name}
-        for one in written
-        if one.planned.hard_case
-    ]
-    num_volumes = sum(len(patient.series) for patient in planned)
-    finish(root, TITLE, **stated, facts={"num_volumes": num_volumes, "hard_cases": hard})
-    return root
 
 
 def _plan(parameters: TwinParameters) -> list[PlannedPatient]:

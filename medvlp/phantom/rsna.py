@@ -130,19 +130,6 @@ def write_rsna_twin(
         write_tables=_write_tables,
         num_workers=num_workers,
     )
-    (root / "stage_2_train").mkdir(exist_ok=True)
-    planned = list(_plan(parameters))
-    written = paint_all(
-        partial(_write, root, parameters), planned, num_workers, "Painting RSNA twin"
-    )
-    _write_tables(root, written)
-    hard = [
-        {"kind": one.planned.hard_case, "study": one.study}
-        for one in written
-        if one.planned.hard_case
-    ]
-    finish(root, TITLE, **stated, facts={"num_volumes": len(written), "hard_cases": hard})
-    return root
 
 
 def _plan(parameters: TwinParameters) -> list[PlannedStudy]:

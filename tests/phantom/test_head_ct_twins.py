@@ -12,16 +12,15 @@ from medvlp import config
 from medvlp.data.cq500 import LABEL_NAMES
 from medvlp.data.engine import LocalEngine
 from medvlp.data.manifest import Manifest
-from medvlp.data.preparation import prepare_dataset
+from medvlp.data.preparation import prepare_dataset, read_scan
 from medvlp.data.records import StudySource
+from medvlp.data.rsna import RSNA
 from medvlp.data.scan import reorient
 from medvlp.phantom.cq500 import PhantomCQ500, write_cq500_twin
 from medvlp.phantom.head_canvas import finding_id
 from medvlp.phantom.rsna import PhantomRSNA, write_rsna_twin
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Invalid value for VR UI", "ignore:.*copies of slices"
-)
+pytestmark = pytest.mark.filterwarnings("ignore:.*copies of slices", "ignore:.*shifted straight")
 SIZES = {"num_train": 5, "num_test": 1, "seed": 1, "shape": (32, 24, 24)}
 
 
@@ -36,6 +35,14 @@ def prepared(source: StudySource, folder: Path) -> tuple[Manifest, str]:
         max_quarantine_share=0.5,
     )
     return manifest, (manifest.folder / "quarantine.csv").read_text(encoding="utf-8")
+
+
+def corrections(manifest: Manifest, study_id: str) -> list[str]:
+    """Give the degrees of gantry tilt that were corrected in a study."""
+    studies = (manifest[index] for index in range(len(manifest)))
+    scans = next(study["scans"] for study in studies if study["study_id"] == study_id)
+    told = [sentence for scan in scans for sentence in scan["corrections"]]
+    return [sentence.split(" degrees")[0].split()[-1] for sentence in told]
 
 
 def cases(root: Path) -> dict[str, str]:
@@ -102,12 +109,20 @@ def test_rsna_is_prepared_and_the_hard_cases_are_told(rsna: Path, tmp_path: Path
     kept = {manifest[index]["study_id"] for index in range(len(manifest))}
     hard = cases(rsna)
     assert hard["repeated rows"] in kept
-    for kind in ("missing slice", "gantry tilt", "corrupt file", "unsigned header"):
+    for kind in ("missing slice", "corrupt file", "unsigned header"):
         assert hard[kind] not in kept
-    for reason in ("slices are missing", "gantry tilt", "truncated pixel data", "calls unsigned"):
+    for reason in ("slices are missing", "truncated pixel data", "calls unsigned"):
         assert reason in quarantine
+    assert corrections(manifest, hard["gantry tilt"]) == ["16.0"]
     scan = manifest[0]["scans"][0]
     assert scan["modality"] == "CT" and 5.0 <= scan["raw_spacing_mm"][0] <= 6.5
+
+
+def test_tilted_series_can_be_refused_instead(rsna: Path) -> None:
+    source = RSNA(str(rsna), irregular="refuse", num_workers=0)
+    tilted = next(s for s in source.studies() if s.study_id == cases(rsna)["gantry tilt"])
+    with pytest.raises(ValueError, match="gantry tilt"):
+        read_scan(tilted.scans[0])
 
 
 def test_blood_is_bright_in_the_brain_window(rsna: Path, tmp_path: Path) -> None:
@@ -155,7 +170,8 @@ def test_cq500_is_prepared_and_the_hard_cases_are_told(cq500: Path, tmp_path: Pa
     hard = cases(cq500)
     assert hard["all scans corrupt"] not in studies and hard["no folder"] not in studies
     assert len(studies[hard["missing slice"]]["scans"]) == 1
-    assert len(studies[hard["gantry tilt"]]["scans"]) == 1
+    assert len(studies[hard["gantry tilt"]]["scans"]) == 2
+    assert corrections(manifest, hard["gantry tilt"]) == ["14.0"]
     assert len(studies[hard["duplicated instance"]]["scans"]) == 2
-    for reason in ("slices are missing", "gantry tilt", "contrast medium", "bone kernel"):
+    for reason in ("slices are missing", "contrast medium", "bone kernel"):
         assert reason in quarantine

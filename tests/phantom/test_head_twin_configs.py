@@ -15,8 +15,6 @@ CONF = str(config.config_dir())
 NAMES = ("pub_brain_5", "mr_rate", "rsna", "cq500")
 SMALL = ["data.source.num_train=4", "data.source.num_test=2", "data.source.shape=[32,40,40]"]
 
-pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
-
 
 def composed(name: str, *overrides: str) -> Any:
     with initialize_config_dir(CONF, version_base="1.3"):
