@@ -69,11 +69,21 @@ def decode(frames: Sequence[Frame], headers: dict[Path, Any]) -> np.ndarray:
             try:
                 whole[frame.path] = pixel_array(frame.path, raw=True).reshape(-1, *size)
             except Exception as error:  # each decoder has errors of its own
-                raise ReadError(
-                    f"{frame.path}: damaged or truncated pixel data: {error}; fetch it again"
-                ) from error
+                raise ReadError(_undecodable(frame.path, headers[frame.path], error)) from error
         out[:] = whole[frame.path][frame.index]
     return array
+
+
+def _undecodable(path: Path, header: Any, error: Exception) -> str:
+    told = f"{path}: damaged or truncated pixel data"
+    syntax = header.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed:
+        return f"{told}: {error}; fetch it again"
+    return (
+        f"{told}, or a kind of {syntax.name} that no installed decoder knows: "
+        f"{' '.join(str(error).split())}; fetch it again, or install another decoder (12-bit JPEG: "
+        "pip install pylibjpeg pylibjpeg-libjpeg)"
+    )
 
 
 def _groups(item: Any) -> list[Any]:
