@@ -1,7 +1,9 @@
 """Prepare a data set: `python -m medvlp.prepare data=NAME paths.raw=FOLDER [key=value ...]`.
 
 Raw scans are checked, resampled by the recipe, compressed into the cache and described. It may be
-stopped and run again at any time: what is done is kept.
+stopped or killed and run again at any time: what is done is kept. `engine=local|dask|slurm` says
+where, `masks=import|totalsegmentator` adds organ masks, `preview=true` shows one batch. Of 2D
+images every one is looked at.
 """
 
 import sys
@@ -17,14 +19,18 @@ from medvlp.user_errors import one_line_errors
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from medvlp.data.engine import Engine
     from medvlp.data.manifest import Manifest
     from medvlp.data.progress import ScanProgress
+    from medvlp.data.records import StudySource
 
 config.register_resolvers()
 
+_PREVIEW_BATCH = 4
+
 
 def prepare(cfg: DictConfig) -> "Manifest":
-    """Prepare the data set of a resolved tree and describe it on the terminal.
+    """Prepare the volumes of a resolved tree and describe them on the terminal.
 
     Returns:
         What was prepared.
@@ -32,21 +38,21 @@ def prepare(cfg: DictConfig) -> "Manifest":
     Raises:
         OSError, ValueError, RuntimeError: See `prepare_dataset`.
     """
-    tree = config.resolve(cfg)
-    config.check_keys(tree)
+    tree = _resolved(cfg)
     data = tree["data"]
 
     from hydra.utils import instantiate
     from rich.console import Console
 
-    from medvlp.data.engine import LocalEngine
     from medvlp.data.preparation import prepare_dataset
     from medvlp.data.progress import ScanProgress
 
     source, recipe = (instantiate(data[key], _convert_="all") for key in ("source", "recipe"))
-    engine = instantiate(data["engine"], _convert_="all") if data.get("engine") else LocalEngine()
+    engine = instantiate(tree["engine"], _convert_="all")
     console = Console()
     console.print(f"preparing {source.name} under recipe {recipe.hash} into {data['cache_dir']}")
+    if tree["masks"]:
+        source = _with_masks(source, engine, tree)
     with ScanProgress() as progress:
         manifest = prepare_dataset(
             source,
@@ -54,19 +60,72 @@ def prepare(cfg: DictConfig) -> "Manifest":
             cache_dir=Path(data["cache_dir"]),
             engine=engine,
             max_quarantine_share=float(tree["max_quarantine_share"]),
+            device=tree["device"],
             on_scan=progress,
         )
-    _describe(console, manifest, progress, tree)
+    _describe(console, manifest, progress)
+    if tree["preview"]:
+        _preview(console, tree)
+    _say_where(console, manifest, tree)
     return manifest
 
 
-def _describe(
-    console: "Console", manifest: "Manifest", progress: "ScanProgress", tree: dict[str, Any]
-) -> None:
+def prepare_images(cfg: DictConfig) -> None:
+    """Look at every 2D image of a resolved tree and say on the terminal what was found.
+
+    Raises:
+        OSError, ValueError: See `inspect_images`.
+    """
+    tree = _resolved(cfg)
+
+    from hydra.utils import instantiate
+    from rich.console import Console
     from rich.table import Table
 
-    from medvlp.data.quality import write_montage
-    from medvlp.data.quarantine import quarantine_file
+    from medvlp.data.image_inspection import inspect_images
+
+    console = Console()
+    module = instantiate(tree["data"], _convert_="all")
+    for images in dict.fromkeys(one for sets in module.sets.values() for one in sets):
+        images.open()
+        found = inspect_images(images, module.cache_dir, num_workers=module.num_workers)
+        table = Table(title=f"{images.name}, recipe {module.recipe.hash}", show_header=False)
+        for row in found.rows():
+            table.add_row(*row)
+        console.print(table)
+        console.print(f"a picture to look at: {found.folder / 'quality.png'}", soft_wrap=True)
+        console.print(f"everything lies in {found.folder}", soft_wrap=True)
+    if tree["preview"]:
+        _preview(console, tree)
+
+
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
+    tree = config.resolve(cfg)
+    config.check_keys(tree)
+    return tree
+
+
+def _with_masks(source: "StudySource", engine: "Engine", tree: dict[str, Any]) -> "StudySource":
+    from hydra.utils import instantiate
+
+    from medvlp.data.engine import LocalEngine
+    from medvlp.data.organ_masks import attach_masks
+    from medvlp.data.progress import RateBar
+
+    masks = instantiate(tree["masks"], _convert_="all")
+    with RateBar("organ masks") as bar:
+        return attach_masks(
+            source,
+            masks,
+            cache_dir=Path(tree["data"]["cache_dir"]),
+            engine=LocalEngine(1) if masks.in_this_process else engine,
+            on_mask=bar.advance,
+        )
+
+
+def _describe(console: "Console", manifest: "Manifest", progress: "ScanProgress") -> None:
+    from rich.table import Table
+
     from medvlp.data.summary import label_prevalence, summarise
 
     for title, rows in (
@@ -83,8 +142,14 @@ def _describe(
         f"{progress.num_reused:,} were there, {progress.num_refused:,} refused; "
         f"{progress.seconds:.0f} s, {progress.num_done / max(progress.seconds, 1e-3):.1f} scans/s"
     )
+
+
+def _say_where(console: "Console", manifest: "Manifest", tree: dict[str, Any]) -> None:
+    from medvlp.data.quality import montage_file, write_montage
+    from medvlp.data.quarantine import quarantine_file
+
     if tree["montage_scans"]:
-        picture = manifest.folder / "quality.png"
+        picture = montage_file(manifest.folder)
         write_montage(manifest, picture, num_scans=int(tree["montage_scans"]))
         console.print(f"a picture to look at: {picture}", soft_wrap=True)
     console.print(
@@ -95,10 +160,29 @@ def _describe(
     console.print(f"everything lies in {manifest.folder}", soft_wrap=True)
 
 
+def _preview(console: "Console", tree: dict[str, Any]) -> None:
+    """Print a small batch of the DataModule, loaded in this process."""
+    from hydra.utils import instantiate
+    from rich.table import Table
+
+    from medvlp.data.preview import batch_table, first_batch
+
+    small = {"batch_size": _PREVIEW_BATCH, "num_workers": 0, "in_memory": False}
+    data = {**tree["data"], **{key: small[key] for key in small if key in tree["data"]}}
+    split, batch = first_batch(instantiate(data, _convert_="all"))
+    table = Table("field", "type", "values", title=f"one batch of the {split} split")
+    for row in batch_table(batch):
+        table.add_row(*row)
+    console.print(table)
+
+
 @hydra.main(version_base="1.3", config_path=str(config.config_dir()), config_name="prepare")
 def _job(cfg: DictConfig) -> None:
     with one_line_errors():
-        prepare(cfg)
+        if "source" in cfg.data:
+            prepare(cfg)
+        else:
+            prepare_images(cfg)
 
 
 def main() -> None:

@@ -139,7 +139,7 @@ class _Workers:
         if not self.count() and time.monotonic() - self._last_seen > self.patience_s:
             raise PreparationError(
                 f"the Dask cluster has had no worker for {self.patience_s:g} s; what is done is "
-                "kept: look at the workers' logs and run the same again (data.engine.patience_s "
+                "kept: look at the workers' logs and run the same again (engine.patience_s "
                 "is how long to wait, for a queue too)"
             )
 
@@ -162,7 +162,7 @@ def _result(future: Any, item: Any) -> Any:
         name = str(item)[:_NAMED_CHARACTERS]
         raise PreparationError(
             f"workers died each time they were given {name}, as a rule for want of memory; what "
-            "is done is kept: run the same again with fewer workers (data.engine.num_workers=1), "
+            "is done is kept: run the same again with fewer workers (engine.num_workers=1), "
             "or leave that scan out"
         ) from error
     except FutureCancelledError as error:

@@ -87,7 +87,7 @@ class LocalEngine(Engine):
         except BrokenProcessPool as error:
             raise PreparationError(
                 f"one of {self.num_workers} processes died, as a rule for want of memory; what is "
-                "done is kept: run the same again with fewer (data.engine.num_workers=1)"
+                "done is kept: run the same again with fewer (engine.num_workers=1)"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)

@@ -49,6 +49,18 @@ class Inspection:
     sizes: dict[str, list[int]]
     skips: dict[str, int]
 
+    def rows(self) -> list[tuple[str, str]]:
+        """List what was found, for a table."""
+        spread = (" x ".join(map(str, size)) for size in zip(*self.sizes.values(), strict=True))
+        least, median, largest = spread
+        return [
+            ("images", f"{self.num_images:,}"),
+            ("left out", f"{len(self.refused):,}"),
+            ("width x height", f"{median} (from {least} to {largest})"),
+            ("modes", ", ".join(f"{mode} {count:,}" for mode, count in self.modes.items())),
+            *((f"skipped: {reason}", f"{count:,}") for reason, count in self.skips.items()),
+        ]
+
 
 def inspect_images(
     images: ImageSet, cache_dir: Path, *, num_workers: int = 0, montage: int = _SHOWN

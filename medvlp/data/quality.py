@@ -23,7 +23,7 @@ def montage_file(folder: Path) -> Path:
 def write_montage(manifest: Manifest, path: Path, *, num_scans: int = 6) -> None:
     """Draw three planes of scans spread over the data set, letters at the edges.
 
-    The planes go through the middle, or where there is a mask, through the middle of that; its
+    The planes go through the middle, or where there is a mask, through the most of that; its
     outlines are drawn.
 
     Args:
@@ -38,9 +38,10 @@ def write_montage(manifest: Manifest, path: Path, *, num_scans: int = 6) -> None
     scans = _spread(manifest, num_scans)
     figure = Figure(figsize=(9, 3.2 * len(scans)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(scans), 3, squeeze=False)
-    for row, scan in zip(axes, scans, strict=True):
-        _draw(row, scan, manifest)
+    parts = figure.subfigures(len(scans), 1, squeeze=False)[:, 0]
+    for part, scan in zip(parts, scans, strict=True):
+        part.suptitle(_title(scan), x=0.01, ha="left", fontsize=8)
+        _draw(part.subplots(1, 3), scan, manifest)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
 
@@ -70,8 +71,6 @@ def _draw(row: np.ndarray, scan: Row, manifest: Manifest) -> None:
         ax.set_yticks([])
         ax.set_xlabel(f"{plane}   {_opposite(_DISPLAY[across])} - {_DISPLAY[across]}", fontsize=8)
         ax.set_ylabel(f"{_DISPLAY[down]} - {_opposite(_DISPLAY[down])}", fontsize=8)
-    # longer than its panel
-    row[0].set_title(_title(scan), fontsize=8, loc="left").set_in_layout(False)
 
 
 def _title(scan: Row) -> str:
@@ -154,9 +153,9 @@ def _grey(recipe: Row, scan: Row, volume: Shaped[np.ndarray, "d h w"]) -> tuple[
 def _place(masks: list[np.ndarray], normal: int, length: int) -> int:
     others = tuple(axis for axis in range(3) if axis != normal)
     for mask in masks:
-        held = np.flatnonzero((mask > 0).any(axis=others))
-        if len(held):
-            return int(held[len(held) // 2])
+        counts = (mask > 0).sum(axis=others)
+        if counts.any():
+            return int(counts.argmax())
     return length // 2
 
 

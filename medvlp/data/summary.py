@@ -1,48 +1,81 @@
 """What was prepared, in numbers: for the table that `prepare` ends with."""
 
+import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from medvlp.data.manifest import Manifest
+from medvlp.data.manifest import Manifest, Row
 from medvlp.data.records import SPLITS
 
 Table = list[tuple[str, str]]
 
+_MANY = 12  # kinds that are listed one by one
+_GROUPS = ("sex", "source", "manufacturer")  # of the metadata
+
 
 def summarise(manifest: Manifest) -> Table:
-    """List counts, spacings, sizes, value ranges, orientations and what was skipped."""
-    scans = [scan for index in range(len(manifest)) for scan in manifest[index]["scans"]]
+    """List counts, spacings, sizes, value ranges, orientations, kinds, and what was skipped."""
+    studies = list(manifest)
+    scans = [scan for study in studies for scan in study["scans"]]
     counts = manifest.counts
     rows = [
         ("studies", f"{counts['studies']:,} ({_parts(counts, SPLITS)})"),
         ("patients", f"{counts['patients']:,}"),
         ("scans", f"{counts['scans']:,}"),
         ("raw spacing, mm", _spread(scan["raw_spacing_mm"] for scan in scans)),
-        ("raw size, voxels", _spread(scan["raw_shape"] for scan in scans)),
-        ("stored size, voxels", _spread(scan["shape"] for scan in scans)),
-        ("values, 0.5 to 99.5 %", _range([scan["range"] for scan in scans])),
+        ("raw size, voxels", _spread(scan["raw_shape"][-3:] for scan in scans)),
+        ("raw values, 0.5 to 99.5 %", _range([scan["raw_range"] for scan in scans])),
         ("raw orientation", _counted(scan["raw_orientation"] for scan in scans)),
+        ("stored size, voxels", _spread(scan["shape"] for scan in scans)),
+        ("stored values, 0.5 to 99.5 %", _range([scan["range"] for scan in scans])),
+        ("stored fields", ", ".join(manifest.fields)),
         ("modality", _counted(scan["modality"] for scan in scans)),
+        ("sequences", _counted(kind for study in studies for kind in _sequences(study))),
+        ("corrected", _counted(text for scan in scans for text in scan.get("corrections", ()))),
+        ("texts", _texts(studies)),
+        ("questions", f"{sum(len(study['questions']) for study in studies):,}"),
+        ("lesions", f"{sum(len(study['lesions']) for study in studies):,}"),
     ]
+    for name in _GROUPS:
+        rows.append((name, _counted(s["metadata"][name] for s in studies if name in s["metadata"])))
+    rows = [(name, text) for name, text in rows if text not in ("", "0")]
     rows += [(f"skipped: {reason}", f"{count:,}") for reason, count in manifest.skips.items()]
     return rows
 
 
 def label_prevalence(manifest: Manifest) -> Table:
     """State for each label the share of studies that have it, per split, and how many know it."""
-    studies = [manifest[index] for index in range(len(manifest))]
+    labels, splits = manifest.table.labels(), np.array(manifest.table.column("split"))
     rows: Table = []
-    for name in manifest.label_names:
+    for name, values in zip(manifest.label_names, labels.T, strict=True):
         parts = []
         for split in SPLITS:
-            values = [s["labels"].get(name, -1) for s in studies if s["split"] == split]
-            known = [value for value in values if value >= 0]
-            if known:
-                parts.append(f"{split} {100 * sum(known) / len(known):.1f} % of {len(known):,}")
+            known = values[(splits == split) & (values >= 0)]
+            if len(known):
+                parts.append(f"{split} {100 * known.mean():.1f} % of {len(known):,}")
         rows.append((name, ", ".join(parts) or "unknown"))
     return rows
+
+
+def _sequences(study: Row) -> list[str]:
+    """Name the MR sequences of a study: as its metadata do, else by the last part of scan ids."""
+    known = json.loads(study["metadata"].get("sequences", "{}"))
+    ids = [scan["scan_id"] for scan in study["scans"] if scan["modality"] == "MR"]
+    named = [known.get(scan_id) or scan_id.rpartition("/")[2] for scan_id in ids]
+    return [name for name, scan_id in zip(named, ids, strict=True) if name != scan_id]
+
+
+def _texts(studies: Sequence[Row]) -> str:
+    lengths: dict[str, list[int]] = {}
+    for study in studies:
+        for section, text in study["texts"].items():
+            lengths.setdefault(section, []).append(len(text))
+    return ", ".join(
+        f"{section} {len(all_of):,} of {np.mean(all_of):.0f} characters on average"
+        for section, all_of in lengths.items()
+    )
 
 
 def _parts(counts: dict[str, int], names: Iterable[str]) -> str:
@@ -62,8 +95,11 @@ def _triple(values: np.ndarray) -> str:
 def _range(pairs: list[list[float]]) -> str:
     low, high = np.median(np.array(pairs, dtype=np.float64), axis=0)
     lowest, highest = np.array(pairs).min(), np.array(pairs).max()
-    return f"{low:.0f} to {high:.0f} in the median scan; {lowest:.0f} to {highest:.0f} in all"
+    return f"{low:.4g} to {high:.4g} in the median scan; {lowest:.4g} to {highest:.4g} in all"
 
 
 def _counted(values: Iterable[str]) -> str:
-    return ", ".join(f"{value} {count:,}" for value, count in Counter(values).most_common())
+    ordered = Counter(values).most_common()
+    told = ", ".join(f"{value} {count:,}" for value, count in ordered[:_MANY])
+    rest = sum(count for _, count in ordered[_MANY:])
+    return told + (f", {len(ordered) - _MANY} other kinds {rest:,}" if rest else "")

@@ -60,7 +60,7 @@ def source(raw: Path, folder: Path) -> list[str]:
         "data/recipe=phantom_chest_ct",
         f"paths.raw={raw}",
         f"paths.cache={folder / 'cache'}",
-        "data.engine.num_workers=0",
+        "engine.num_workers=0",
     ]
 
 
