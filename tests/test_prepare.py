@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from hydra.utils import instantiate
 
 from medvlp import config
+from medvlp.data.engine import PreparationError
 from medvlp.data.manifest import Manifest
 from medvlp.prepare import prepare
 
@@ -68,6 +71,66 @@ def test_real_scans_through_the_published_chest_recipe(
     assert flipped < 0.9 and np.abs(np.median(stored) - np.median(turned)) < 30
     assert (manifest.folder / "quality.png").stat().st_size > 10_000
     assert f"everything lies in {manifest.folder}" in capsys.readouterr().out
+
+
+def test_real_organ_masks_are_imported_and_drawn(tmp_path: Path) -> None:
+    if not BODY.is_file():
+        pytest.skip(f"no real scans at {SHARED}: set MEDVLP_SHARED")
+    table = tmp_path / "studies.csv"
+    table.write_text(f"study_id,path\nreal,{BODY.name}\n")
+    overrides = [
+        "data=folder",
+        "data/recipe=fvlm_chest_ct",
+        f"paths.raw={BODY.parent}",
+        f"data.source.table={table}",
+        f"paths.cache={tmp_path / 'cache'}",
+    ]
+    with pytest.raises(PreparationError, match=r"needs anatomy_mask .*masks=import masks_dir"):
+        run(*overrides)
+    masks = [f"masks_dir={BODY.parent}", "masks.patterns=['example_seg_fast_force_split.nii.gz']"]
+    manifest = run(*overrides, "masks=import", *masks)
+    (scan,) = manifest[0]["scans"]
+    assert scan["anatomy_voxels"]["aorta"] > 10_000 and manifest.fields == ("image", "anatomy_mask")
+    mask = manifest.cache.read(scan["scan_id"], field="anatomy_mask")
+    image = manifest.cache.read(scan["scan_id"])
+    assert mask.shape == image.shape
+    outlined = plt.imread(manifest.folder / "quality.png")[..., :3]
+    assert (outlined.max(axis=-1) - outlined.min(axis=-1) > 0.2).sum() > 100  # coloured
+
+
+def test_the_engine_and_a_preview(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    overrides = [
+        "data=phantom/ct_rate_fixed",
+        "data.source.num_train=6",
+        "data.source.num_test=3",
+        "data.source.hard_cases=false",
+        f"paths.data={tmp_path}",
+        f"paths.outputs={tmp_path}",
+        "montage_scans=0",
+    ]
+    manifest = run(*overrides, "preview=true", "engine.num_workers=0")
+    told = capsys.readouterr().out
+    assert "one batch of the" in told and "float32 (4, 1, 48, 48, 48)" in told
+    before = contents(manifest.folder)
+    other = f"paths.cache={tmp_path / 'other'}"
+    manifest = run(*overrides, other, "engine=dask", "engine.num_workers=2")
+    assert contents(manifest.folder) == before
+
+
+def test_the_engines_are_chosen_by_name() -> None:
+    for name, kind in {"local": "LocalEngine", "dask": "DaskEngine", "slurm": "DaskEngine"}.items():
+        for config_name in ("prepare", "train"):
+            tree = config.resolve(config.compose([f"engine={name}"], config_name))
+            assert tree["data"]["engine"] == tree["engine"]
+            config.check_keys(tree["engine"])
+            assert type(instantiate(tree["engine"], _convert_="all")).__name__ == kind
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_help_is_quick() -> None:

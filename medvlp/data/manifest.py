@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,9 @@ class Manifest:
         if not 0 <= index < len(self):
             raise IndexError(f"study {index} of {len(self)}")
         return self.table.row(index)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self.table.row(index) for index in range(len(self)))
 
     def __reduce__(self) -> tuple[type["Manifest"], tuple[Path]]:
         return Manifest, (self.folder,)  # another process reads its own

@@ -38,8 +38,8 @@ def summarise(manifest: Manifest) -> Table:
         ("questions", f"{sum(len(study['questions']) for study in studies):,}"),
         ("lesions", f"{sum(len(study['lesions']) for study in studies):,}"),
     ]
-    for name in _GROUPS:
-        rows.append((name, _counted(s["metadata"][name] for s in studies if name in s["metadata"])))
+    known = [study["metadata"] for study in studies]
+    rows += [(name, _counted(of[name] for of in known if name in of)) for name in _GROUPS]
     rows = [(name, text) for name, text in rows if text not in ("", "0")]
     rows += [(f"skipped: {reason}", f"{count:,}") for reason, count in manifest.skips.items()]
     return rows
