@@ -1,11 +1,9 @@
 """From a data set's raw files to a cache folder with its manifest."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from medvlp.data.cache import Facts, VolumeCache, require_writable
 from medvlp.data.engine import Engine
@@ -24,6 +22,7 @@ from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.scan import Scan
 from medvlp.data.tables import nearest
 from medvlp.data.unit_range import unpack_unit
+from medvlp.data.value_range import require_finite, thinned, value_range
 
 OnScan = Callable[["Outcome", int], None]
 """Told of each scan as it is done, with the number of scans in all: for progress bars."""
@@ -125,18 +124,18 @@ def prepare_scan(job: _Job) -> Outcome:
             return Outcome(record.scan_id, record.path, facts, reused=True)
         scan = read_scan(record, job.recipe.companions)
         prepared = job.recipe.prepare(scan, device=job.device)
-        _require_finite(prepared.arrays)
+        require_finite(prepared.arrays)
     except Exception as error:  # one bad scan of any kind must not stop the other thousands
         reason = str(error) if isinstance(error, (ValueError, OSError)) else repr(error)
         return Outcome(record.scan_id, record.path, reason=" ".join(reason.split()))
     stored = prepared.arrays["image"]
-    raw = scan.array[..., ::4, ::4, ::4] * scan.rescale.slope + scan.rescale.intercept
+    raw = thinned(scan.array) * scan.rescale.slope + scan.rescale.intercept
     facts = {
         **prepared.facts,
         "fingerprint": made_of,
         "shape": list(stored.shape),
-        "range": _range(unpack_unit(stored[::2, ::2, ::2])),
-        "raw_range": _range(raw),
+        "range": value_range(unpack_unit(thinned(stored))),
+        "raw_range": value_range(raw),
         "raw_shape": list(scan.array.shape),
         "raw_spacing_mm": [round(length, 6) for length in scan.spacing_mm],
         "raw_orientation": scan.orientation,
@@ -148,11 +147,6 @@ def prepare_scan(job: _Job) -> Outcome:
             cache.write(record.scan_id, array, {"fingerprint": made_of}, field=name)
     cache.write(record.scan_id, stored, facts)  # last: it makes the scan count as prepared
     return Outcome(record.scan_id, record.path, facts)
-
-
-def _range(values: np.ndarray) -> list[float]:
-    low, high = np.percentile(values, (0.5, 99.5))
-    return [float(low), float(high)]
 
 
 def read_scan(record: ScanRecord, companions: Sequence[str] = ()) -> Scan:
@@ -227,12 +221,6 @@ def _sound_facts(job: _Job, made_of: str) -> Facts | None:
     if any(known is None or known.get("fingerprint") != made_of for known in facts):
         return None
     return facts[job.recipe.fields.index("image")]
-
-
-def _require_finite(arrays: Mapping[str, np.ndarray]) -> None:
-    for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ValueError(f"the prepared {name} has values that are not finite")
 
 
 def _require_sound(source: StudySource, studies: list[StudyRecord]) -> None:
