@@ -36,18 +36,22 @@ def explain(
     """
     message = str(error).split("\nSet the environment variable")[0].strip()
     parser = OverridesParser.create()
+    groups: list[str] = []
+    parsed: list[Override] = []
     for text in overrides:
         try:
-            override = parser.parse_override(text)
+            parsed.append(parser.parse_override(text))
         except HydraException:
             return f"{text!r} is not an override; write key=value"
-        hint = _hint(override, conf, config_name)
-        if hint:
-            return hint
-    return message
+        if (conf / parsed[-1].key_or_group).is_dir():
+            groups.append(first_value(text))
+    # groups first: which keys there are depends on them
+    parsed.sort(key=lambda override: not (conf / override.key_or_group).is_dir())
+    hints = (_hint(override, groups, conf, config_name) for override in parsed)
+    return next((hint for hint in hints if hint), message)
 
 
-def _hint(override: Override, conf: Path, config_name: str) -> str | None:
+def _hint(override: Override, groups: Sequence[str], conf: Path, config_name: str) -> str | None:
     """Find the nearest valid name for one override, or None if the override is fine."""
     key = override.key_or_group
     group = conf / key
@@ -62,7 +66,7 @@ def _hint(override: Override, conf: Path, config_name: str) -> str | None:
     if override.is_add():
         return None
     try:
-        keys = all_keys(compose(config_name))
+        keys = all_keys(compose(config_name, overrides=list(groups)))
     except HydraException:
         return None
     if key in keys:

@@ -27,6 +27,16 @@ def test_the_command_line_check_ends_with_one_line_and_takes_sweeps():
         config.check_command_line(["-m", "optim.lrr=1e-4,3e-4"], "train")
 
 
+def test_advice_knows_the_keys_of_the_groups_that_were_chosen():
+    chosen = ["data.source.tabel=x", "data=folder"]
+    with pytest.raises(config.ConfigError, match=r"did you mean data\.source\.table"):
+        config.compose(chosen, "prepare")
+    with pytest.raises(config.ConfigError, match=r"'data\.source\.rot'"):
+        config.compose(["data=folder", "data.source.table=x", "data.source.rot=y"], "prepare")
+    columns = "data.source.text_columns={findings: Findings}"
+    assert config.compose(["data=folder", columns], "prepare").data.source.text_columns
+
+
 def test_unknown_parameters_are_named_with_their_place():
     tree = {"a": [{"_target_": "torch.nn.Linear", "in_features": 1, "out_feature": 2}]}
     with pytest.raises(
