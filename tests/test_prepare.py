@@ -98,26 +98,32 @@ def test_real_organ_masks_are_imported_and_drawn(tmp_path: Path) -> None:
     assert (outlined.max(axis=-1) - outlined.min(axis=-1) > 0.2).sum() > 100  # coloured
 
 
-def test_the_engine_and_a_preview(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    overrides = [
+def small_twin(folder: Path) -> list[str]:
+    return [
         "data=phantom/ct_rate_fixed",
         "data.source.num_train=6",
         "data.source.num_test=3",
         "data.source.hard_cases=false",
-        f"paths.data={tmp_path}",
-        f"paths.outputs={tmp_path}",
+        f"paths.data={folder}",
         "montage_scans=0",
     ]
-    manifest = run(*overrides, "preview=true", "engine.num_workers=0")
+
+
+def test_a_preview_shows_one_batch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    run(*small_twin(tmp_path), "preview=true")
     told = capsys.readouterr().out
-    assert "one batch of the" in told and "float32 (4, 1, 48, 48, 48)" in told
-    before = contents(manifest.folder)
+    assert "one batch of the" in told and ", 1, 48, 48, 48)" in told
+
+
+@pytest.mark.slow
+def test_dask_prepares_what_one_process_prepares(tmp_path: Path) -> None:
+    here = run(*small_twin(tmp_path), "engine.num_workers=0")
     other = f"paths.cache={tmp_path / 'other'}"
-    manifest = run(*overrides, other, "engine=dask", "engine.num_workers=2")
-    assert contents(manifest.folder) == before
+    there = run(*small_twin(tmp_path), other, "engine=dask", "engine.num_workers=2")
+    assert contents(there.folder) == contents(here.folder)
 
 
 def test_the_engines_are_chosen_by_name() -> None:

@@ -30,13 +30,15 @@ def write_montage(manifest: Manifest, path: Path, *, num_scans: int = 6) -> None
         manifest: Prepared studies. Grey runs over the recipe's window where HU are stored, else
             from the 0.5 to the 99.5 percentile of each scan.
         path: PNG.
-        num_scans: How many scans, evenly spread; fewer if there are fewer.
+        num_scans: How many scans, evenly spread; fewer if there are fewer, and no picture of none.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     scans = _spread(manifest, num_scans)
-    figure = Figure(figsize=(9, 3.2 * len(scans)), layout="constrained")
+    if not scans:
+        return
+    figure = Figure(figsize=(9, 3.4 * len(scans)), layout="constrained")
     FigureCanvasAgg(figure)
     parts = figure.subfigures(len(scans), 1, squeeze=False)[:, 0]
     for part, scan in zip(parts, scans, strict=True):
@@ -79,7 +81,8 @@ def _title(scan: Row) -> str:
     letters = orientation_of(_file_affine(scan))
     spacing = np.linalg.norm(_file_affine(scan)[:3, :3], axis=0)[::-1]
     return (
-        f"{scan['scan_id']}   {scan['modality']}   stored: {values[0]:.4g} to {values[1]:.4g}, "
+        f"{scan['scan_id']}   {scan['modality']}\n"
+        f"stored: {values[0]:.4g} to {values[1]:.4g}, "
         f"{letters}, {_by(spacing)} mm, {_by(scan['shape'])} voxels\n"
         f"raw: {raw[0]:.4g} to {raw[1]:.4g}{unit}, {scan['raw_orientation']}, "
         f"{_by(scan['raw_spacing_mm'])} mm, {_by(scan['raw_shape'])} voxels"

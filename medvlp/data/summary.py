@@ -1,6 +1,7 @@
 """What was prepared, in numbers: for the table that `prepare` ends with."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -20,29 +21,34 @@ def summarise(manifest: Manifest) -> Table:
     studies = list(manifest)
     scans = [scan for study in studies for scan in study["scans"]]
     counts = manifest.counts
-    rows = [
+    head = [
         ("studies", f"{counts['studies']:,} ({_parts(counts, SPLITS)})"),
         ("patients", f"{counts['patients']:,}"),
         ("scans", f"{counts['scans']:,}"),
+    ]
+    rows = _of_scans(studies, scans) if scans else []
+    rows += [("stored fields", ", ".join(manifest.fields))]
+    rows += [("texts", _texts(studies))]
+    for name in ("questions", "lesions"):
+        rows += [(name, f"{sum(len(study[name]) for study in studies):,}")]
+    known = [study["metadata"] for study in studies]
+    rows += [(name, _counted(of[name] for of in known if name in of)) for name in _GROUPS]
+    skips = [(f"skipped: {reason}", f"{count:,}") for reason, count in manifest.skips.items()]
+    return [*head, *[row for row in rows if row[1] not in ("", "0")], *skips]
+
+
+def _of_scans(studies: Sequence[Row], scans: Sequence[Row]) -> Table:
+    return [
         ("raw spacing, mm", _spread(scan["raw_spacing_mm"] for scan in scans)),
         ("raw size, voxels", _spread(scan["raw_shape"][-3:] for scan in scans)),
         ("raw values, 0.5 to 99.5 %", _range([scan["raw_range"] for scan in scans])),
         ("raw orientation", _counted(scan["raw_orientation"] for scan in scans)),
         ("stored size, voxels", _spread(scan["shape"] for scan in scans)),
         ("stored values, 0.5 to 99.5 %", _range([scan["range"] for scan in scans])),
-        ("stored fields", ", ".join(manifest.fields)),
         ("modality", _counted(scan["modality"] for scan in scans)),
-        ("sequences", _counted(kind for study in studies for kind in _sequences(study))),
+        ("sequences", _sequences(studies)),
         ("corrected", _counted(text for scan in scans for text in scan.get("corrections", ()))),
-        ("texts", _texts(studies)),
-        ("questions", f"{sum(len(study['questions']) for study in studies):,}"),
-        ("lesions", f"{sum(len(study['lesions']) for study in studies):,}"),
     ]
-    known = [study["metadata"] for study in studies]
-    rows += [(name, _counted(of[name] for of in known if name in of)) for name in _GROUPS]
-    rows = [(name, text) for name, text in rows if text not in ("", "0")]
-    rows += [(f"skipped: {reason}", f"{count:,}") for reason, count in manifest.skips.items()]
-    return rows
 
 
 def label_prevalence(manifest: Manifest) -> Table:
@@ -59,12 +65,23 @@ def label_prevalence(manifest: Manifest) -> Table:
     return rows
 
 
-def _sequences(study: Row) -> list[str]:
-    """Name the MR sequences of a study: as its metadata do, else by the last part of scan ids."""
-    known = json.loads(study["metadata"].get("sequences", "{}"))
-    ids = [scan["scan_id"] for scan in study["scans"] if scan["modality"] == "MR"]
-    named = [known.get(scan_id) or scan_id.rpartition("/")[2] for scan_id in ids]
-    return [name for name, scan_id in zip(named, ids, strict=True) if name != scan_id]
+def _sequences(studies: Iterable[Row]) -> str:
+    """Count the MR sequences: as metadata name them, else by the last word of the scan ids."""
+    kinds: list[str] = []
+    for study in studies:
+        known = json.loads(study["metadata"].get("sequences", "{}"))
+        ids = [scan["scan_id"] for scan in study["scans"] if scan["modality"] == "MR"]
+        kinds += [known.get(scan_id) or _last_word(scan_id) for scan_id in ids]
+    return _counted(kinds) if len(set(kinds)) <= 2 * _MANY else ""
+
+
+def _last_word(scan_id: str) -> str:
+    """Take what stands last in an id, without suffix.
+
+    >>> _last_word("site/patient-001-t1c.nii.gz")
+    't1c'
+    """
+    return re.split(r"[/_-]", scan_id.removesuffix(".gz").removesuffix(".nii"))[-1]
 
 
 def _texts(studies: Sequence[Row]) -> str:

@@ -15,6 +15,7 @@ from medvlp.data.engine import Engine, LocalEngine
 from medvlp.data.manifest import Manifest, dataset_folder, is_prepared
 from medvlp.data.preparation import prepare_dataset
 from medvlp.data.progress import ScanProgress
+from medvlp.data.quality import montage_file, write_montage
 from medvlp.data.quarantine import quarantine_file
 from medvlp.data.recipe import Recipe, require_same_recipe
 from medvlp.data.records import StudySource
@@ -29,6 +30,7 @@ from medvlp.data.volume_dataset import VolumeDataset
 from medvlp.types import VolumeBatch
 
 _LOG = logging.getLogger(__name__)
+_MONTAGE_SCANS = 4
 
 
 class VolumeDataModule(LightningDataModule):
@@ -116,6 +118,8 @@ class VolumeDataModule(LightningDataModule):
                 engine=self.engine,
                 on_scan=progress,
             )
+        write_montage(manifest, montage_file(self.folder), num_scans=_MONTAGE_SCANS)
+        _LOG.info("a picture of it to look at: %s", montage_file(self.folder))
         if manifest.skips:
             _LOG.warning(
                 "left out or changed in %s: %d, named in %s; most often: %s",

@@ -172,6 +172,18 @@ def test_a_scan_without_one_of_its_fields_is_made_again(tree: CTRateTree) -> Non
     assert contents(first.folder) == whole
 
 
+def test_a_data_set_of_nothing_but_damage_is_still_accounted_for(
+    tree: CTRateTree, recipe: CTRecipe, tmp_path: Path
+) -> None:
+    tree.write()
+    for path in tree.root.rglob("*.nii.gz"):
+        path.write_bytes(b"damaged")
+    manifest = prepare(tree, recipe, max_quarantine_share=1.0)
+    assert len(manifest) == 0 and len(quarantine(manifest.folder)) == 24
+    assert dict(summarise(manifest))["scans"] == "0"
+    write_montage(manifest, tmp_path / "quality.png")
+
+
 def test_what_is_not_finite_is_refused(tree: CTRateTree, recipe: CTRecipe) -> None:
     class Dividing(CTRecipe):
         def prepare(self, scan: Scan, *, device: str = "cpu") -> Prepared:
