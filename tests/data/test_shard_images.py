@@ -8,7 +8,7 @@ from PIL import Image
 
 from medvlp.data.folder import Folder
 from medvlp.data.image_dataset import decode
-from medvlp.data.image_sets import FileImages
+from medvlp.data.image_sets import FileImages, ImageItem
 from medvlp.data.readers.registry import ReadError
 from medvlp.data.shard_images import ShardImages, expand_shards
 
@@ -134,3 +134,12 @@ def test_files_are_named_by_a_table(tmp_path: Path) -> None:
         decode(images[1])
     with pytest.raises(ValueError, match="no image in split 'val'"):
         FileImages(source, split="val").open()
+
+
+def test_dicom_images_are_decoded_from_bytes() -> None:
+    pytest.importorskip("pydicom")
+    from pydicom.data import get_testdata_file
+
+    path = get_testdata_file("CT_small.dcm")
+    item = ImageItem("a/b.dcm", "p", Path(str(path)).read_bytes())
+    assert decode(item).size == (128, 128)

@@ -56,7 +56,7 @@ def decode(frames: Sequence[Frame], headers: dict[Path, Any]) -> np.ndarray:
     from pydicom.pixels.utils import pixel_array
 
     for path, header in headers.items():
-        require_decodable(path, header)
+        require_decodable(path, header, path.stat().st_size)
     dtypes = {_dtype(path, header) for path, header in headers.items()}
     dtype, size = np.result_type(*dtypes), frames[0].size
     if math.prod((len(frames), *size)) * dtype.itemsize > MAX_BYTES:
@@ -154,7 +154,7 @@ def _dtype(path: Path, header: Any) -> np.dtype:
     return np.dtype(f"{'i' if header.get('PixelRepresentation') else 'u'}{bits // 8}")
 
 
-def require_decodable(path: Path, header: Any) -> None:
+def require_decodable(path: Path, header: Any, file_bytes: int) -> None:
     """Refuse a file for which there is no decoder, or which is too short for its pixels.
 
     Raises:
@@ -179,9 +179,9 @@ def require_decodable(path: Path, header: Any) -> None:
     count = int(header.get("NumberOfFrames") or 1)
     needed = count * int(header.Rows) * int(header.Columns) * int(header.get("BitsAllocated") or 0)
     needed *= int(header.get("SamplesPerPixel") or 1)
-    if needed // 8 > path.stat().st_size:
+    if needed // 8 > file_bytes:
         raise ReadError(
             f"{path}: truncated pixel data: the header claims {count} x {header.Rows} x "
             f"{header.Columns} voxels ({needed // 8:,} bytes), the file has "
-            f"{path.stat().st_size:,}; fetch it again"
+            f"{file_bytes:,}; fetch it again"
         )

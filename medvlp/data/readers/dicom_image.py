@@ -50,7 +50,7 @@ def read_dicom_image(path: Path, content: bytes) -> tuple["Image", dict[str, Any
     frames = int(data.get("NumberOfFrames") or 1)
     if frames > 1:
         raise ReadError(f"{path}: {frames} frames, expected one image; split it, or read a volume")
-    require_decodable(path, data)
+    require_decodable(path, data, len(content))
     facts = {
         "reader": "dicom",
         "modality": str(data.get("Modality", "")),
