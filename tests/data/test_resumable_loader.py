@@ -204,7 +204,7 @@ def test_a_worker_that_is_killed() -> None:
 def test_ctrl_c_is_not_for_workers() -> None:
     made = loader(2)
     batches = iter(made)
-    first = next(batches).tolist()
+    first = [next(batches).tolist() for _ in range(2)]  # one of each worker: both have begun
     for worker in made._iterator._workers:  # type: ignore[union-attr]
         os.kill(worker.pid, signal.SIGINT)
-    assert [first, *(batch.tolist() for batch in batches)] == epoch(loader(), 0)
+    assert [*first, *(batch.tolist() for batch in batches)] == epoch(loader(), 0)
