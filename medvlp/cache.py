@@ -28,7 +28,9 @@ def list_datasets(cache_dir: Path, wanted: str = "") -> None:
     from medvlp.data.manifest import Manifest, is_prepared
     from medvlp.data.verification import bytes_on_disk
 
-    table = Table("data set", "recipe", "kind", "studies", "scans", "skipped", "MB")
+    table = Table()
+    for name in ("data set", "recipe", "kind", "studies", "scans", "skipped", "MB"):
+        table.add_column(name, overflow="fold")
     for folder in _chosen(cache_dir, wanted):
         size = f"{bytes_on_disk(folder) / 1e6:,.1f}"
         if is_prepared(folder):

@@ -178,11 +178,14 @@ def _preview(console: "Console", tree: dict[str, Any]) -> None:
 
 @hydra.main(version_base="1.3", config_path=str(config.config_dir()), config_name="prepare")
 def _job(cfg: DictConfig) -> None:
-    with one_line_errors():
-        if "source" in cfg.data:
-            prepare(cfg)
-        else:
-            prepare_images(cfg)
+    try:
+        with one_line_errors():
+            if "source" in cfg.data:
+                prepare(cfg)
+            else:
+                prepare_images(cfg)
+    except KeyboardInterrupt:
+        sys.exit("medvlp: stopped; what is done is kept: run the same again to finish")
 
 
 def main() -> None:

@@ -49,7 +49,8 @@ class ImportedMasks(OrganMasks):
         root: The folder; nothing outside of it is read.
         patterns: Where the mask of a scan lies within it: a NIfTI file of ids, or a folder with a
             file for each class. {stem} is the name of the scan's file (or folder) without
-            suffix, {parent} and {grandparent} the folders above, {scan_id} its id.
+            suffix, {parent} and {grandparent} the folders above, {scan_id} its id. None tries
+            `PATTERNS`.
         task: Whose classes these are.
         version: Of the ids in files that do not name their classes. "auto" takes them for version
             2's and refuses those that cannot be.
@@ -59,7 +60,7 @@ class ImportedMasks(OrganMasks):
         self,
         root: str | None,
         *,
-        patterns: Sequence[str] = PATTERNS,
+        patterns: Sequence[str] | None = None,
         task: Task = "total",
         version: Version = "auto",
     ) -> None:
@@ -67,7 +68,7 @@ class ImportedMasks(OrganMasks):
             raise ValueError("masks=import needs the folder of the masks: masks_dir=FOLDER")
         if not Path(root).is_dir():
             raise FileNotFoundError(f"{root} is not a folder; set masks_dir to that of the masks")
-        self.root, self.patterns = Path(root), tuple(patterns)
+        self.root, self.patterns = Path(root), tuple(patterns or PATTERNS)
         self.task: Task = task
         self.version: Version = version
         for pattern in self.patterns:
