@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -58,6 +59,9 @@ class ResumableLoader(DataLoader[Any]):
         except (RuntimeError, ConnectionError, EOFError) as error:
             if not self.num_workers or not _tells_of_a_lost_worker(error):
                 raise
+            if threading.current_thread() is threading.main_thread():
+                # PyTorch's handler would interrupt the message when the next worker ends
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             raise OSError(
                 f"a process that loads data was ended from outside ({error!r}); most often memory "
                 "or shared memory (/dev/shm) ran out: lower data.num_workers or data.batch_size"
