@@ -1,7 +1,6 @@
 """`python -m medvlp.phantom DATASET DIR`: write a small twin of a data set."""
 
 import argparse
-import inspect
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,31 +57,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     twin = TWINS[options.dataset]
     try:
         # heavy imports wait until the command line is known to be right
-        write = twin.load()
-        root = write(options.folder, **_arguments(options, inspect.signature(write)))
+        from medvlp.phantom.twin_parameters import TwinParameters
+
+        write, wanted = twin.load(), TwinParameters(**_parameters(options))
+        num_workers = _num_workers(options, wanted.num_train + wanted.num_test)
+        root = write(options.folder, wanted, num_workers=num_workers)
     except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
     print(f"{twin.title} twin: {root.resolve()}")
     print(f"what is true of it: {(root / 'ground_truth').resolve()}")
 
 
-def _arguments(options: argparse.Namespace, signature: inspect.Signature) -> dict[str, Any]:
+def _parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """Name the `TwinParameters` that are asked for."""
     twin = TWINS[options.dataset]
-    given: dict[str, Any] = {
+    return {
         "num_train": twin.num_train if options.studies is None else options.studies,
         "num_test": twin.num_test if options.test_studies is None else options.test_studies,
         "seed": options.seed,
         "shape": tuple(options.shape or twin.shape),
         "hard_cases": options.hard_cases,
+        "prevalence": options.prevalence,
     }
-    large = given["num_train"] + given["num_test"] > _WORTH_WORKERS
-    default = (os.cpu_count() or 1) if large else 0
-    given["num_workers"] = default if options.workers is None else options.workers
-    if options.prevalence is not None:
-        if "prevalence" not in signature.parameters:
-            raise ValueError(f"the twin of {twin.title} takes no --prevalence")
-        given["prevalence"] = options.prevalence
-    return given
+
+
+def _num_workers(options: argparse.Namespace, num_studies: int) -> int:
+    if options.workers is not None:
+        return options.workers
+    return (os.cpu_count() or 1) if num_studies > _WORTH_WORKERS else 0
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ from jaxtyping import Float, UInt8
 
 from medvlp.data.autopet import BOX_COLUMNS
 from medvlp.data.lesion_geometry import Placement, boxes_mm, foreground_box
-from medvlp.phantom.autopet_plan import PlannedCase, PlannedLesion, TwinParameters
+from medvlp.phantom.autopet_plan import PlannedCase, PlannedLesion
 from medvlp.phantom.grid import Grid
 from medvlp.phantom.nifti_file import write_nifti
 from medvlp.phantom.shapes import ellipsoid
+from medvlp.phantom.twin_parameters import TwinParameters
 from medvlp.phantom.whole_body import BOTTOM_MM, TOP_MM, blend, paint
 
 _FIELD_MM = 470.0  # of the CT, in the plane

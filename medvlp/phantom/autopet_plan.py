@@ -11,8 +11,8 @@ import numpy as np
 
 from medvlp.data.autopet import split_of
 from medvlp.phantom.grid import Point
+from medvlp.phantom.twin_parameters import TwinParameters
 from medvlp.phantom.whole_body import BOTTOM_MM, WholeBody, sample_body
-from medvlp.types import Size3D
 
 TEST_FRACTION = 0.2
 """Of the patients, by the hash that `medvlp.data.autopet` divides them with by default."""
@@ -36,17 +36,6 @@ _HARD_CASES = (
     "two studies, second",
 )
 _GAP_MM = 22.0  # between lesions, so that they do not touch at 15 mm spacing
-
-
-@dataclass(frozen=True)
-class TwinParameters:
-    """All that decides the content of a twin."""
-
-    num_train: int
-    num_test: int
-    seed: int
-    shape: Size3D
-    hard_cases: bool
 
 
 @dataclass(frozen=True)
@@ -100,16 +89,22 @@ def place_descriptions() -> dict[str, str]:
     return _places_file()["descriptions"]
 
 
-def plan_cases(parameters: TwinParameters) -> Iterator[PlannedCase]:
+def plan_cases(parameters: TwinParameters) -> list[PlannedCase]:
     """Plan all cases; more of the same seed begin with the same ones, split by split."""
+    return [*_plain_cases(parameters), *(_hard_cases(parameters) if parameters.hard_cases else ())]
+
+
+def _plain_cases(parameters: TwinParameters) -> Iterator[PlannedCase]:
     for split, count in (("train", parameters.num_train), ("test", parameters.num_test)):
         for number in range(count):
             yield _plain_case(split, (parameters.seed, int(split == "test"), number))
-    if parameters.hard_cases:
-        for number, kind in enumerate(_HARD_CASES):
-            # pairs are of one person
-            person = number - 1 if kind in ("mirrored right", "two studies, second") else number
-            yield _hard_case(kind, (parameters.seed, 2, number), (parameters.seed, 2, person))
+
+
+def _hard_cases(parameters: TwinParameters) -> Iterator[PlannedCase]:
+    for number, kind in enumerate(_HARD_CASES):
+        # pairs are of one person
+        person = number - 1 if kind in ("mirrored right", "two studies, second") else number
+        yield _hard_case(kind, (parameters.seed, 2, number), (parameters.seed, 2, person))
 
 
 def _plain_case(split: str, seed: tuple[int, ...]) -> PlannedCase:

@@ -6,27 +6,25 @@ translation by machine, and all rows of training before those of testing.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medvlp.phantom.bimcv_r_words import findings_es, label_names
-from medvlp.phantom.chest_truth import attributes, write_masks
-from medvlp.phantom.chest_twin import ChestTwin
+from medvlp.phantom.chest_truth import truth_of, write_masks
+from medvlp.phantom.chest_twin import chest_facts, chest_writer
 from medvlp.phantom.ct_rate_plan import (
     HARD_KINDS,
     Reconstruction,
     Session,
-    TwinParameters,
     plan_reconstructions,
 )
 from medvlp.phantom.nifti_file import write_nifti
 from medvlp.phantom.reports import write_report
 from medvlp.phantom.study import PhantomStudy, paint_study
 from medvlp.phantom.tables import Row, write_table
-from medvlp.types import Size3D
+from medvlp.phantom.twin_parameters import TwinParameters
 
 FORMAT_VERSION = 1
 FOLDER_SIZE = 16
@@ -58,48 +56,31 @@ class _Written:
 
 
 def write_bimcv_r_twin(
-    root: str | Path,
-    *,
-    num_train: int,
-    num_test: int,
-    seed: int = 0,
-    shape: Size3D = (48, 56, 56),
-    num_workers: int = 0,
-    hard_cases: bool = False,
-    prevalence: float = 0.3,
+    root: str | Path, parameters: TwinParameters, *, num_workers: int = 0
 ) -> Path:
-    """Write the twin, or finish one that was interrupted; a finished one is left as it is.
+    """Write the twin; arguments and errors are those of `TwinWriter.build`.
 
-    Args:
-        root: Gets `CT<k>/`, `meta/`, `ground_truth/` and `twin.json`.
-        num_train: Sessions in the first rows of the table.
-        num_test: Sessions in the last rows. Where the one ends and the other begins is up to who
-            reads it, as with the real table.
-        seed: Of everything.
-        shape: Typical voxels along z, y, x; every volume differs a little.
-        num_workers: Processes; 0 writes in this one.
-        hard_cases: Add those of CT-RATE's twin, a volume without a row, a row without a volume
-            and a row without a report.
-        prevalence: Share of the sessions with each finding.
-
-    Raises:
-        ValueError: If a parameter is out of range, or `root` holds something else.
+    `root` gets `CT<k>/`, `meta/`, `ground_truth/` and `twin.json`. Studies are sessions; those to
+    train on fill the first rows of the table. Where the ones end and the others begin is up to who
+    reads it, as with the real table. Hard cases are those of CT-RATE's twin, a volume without a
+    row, a row without a volume and a row without a report.
     """
-    parameters = TwinParameters(num_train, num_test, seed, shape, prevalence, hard_cases)
-    twin = ChestTwin(Path(root), "BIMCV-R", FORMAT_VERSION, parameters, KINDS)
-    if twin.begin():
-        return twin.root
-    written = twin.paint(partial(_write, twin.root, parameters), num_workers)
+    writer = chest_writer(
+        "BIMCV-R", FORMAT_VERSION, write=_write, write_tables=_write_tables, hard_kinds=KINDS
+    )
+    return writer.build(root, parameters, num_workers=num_workers)
+
+
+def _write_tables(root: Path, written: list[_Written]) -> dict[str, Any]:
     rows = [row for entry in written for row in entry.rows]
-    write_table(twin.root / "meta" / "curated_ct_report_path_En.csv", COLUMNS, rows)
+    write_table(root / "meta" / "curated_ct_report_path_En.csv", COLUMNS, rows)
     truth = {entry.name: entry.truth for entry in written}
-    num_volumes = len(list(twin.root.glob("CT*/ct/*.nii.gz")))
-    twin.finish([entry.session for entry in written], truth, num_volumes)
-    return twin.root
+    num_volumes = len(list(root.glob("CT*/ct/*.nii.gz")))
+    return chest_facts(root, [entry.session for entry in written], truth, num_volumes)
 
 
 def _write(root: Path, parameters: TwinParameters, session: Session) -> _Written:
-    study = session.study(parameters.prevalence)
+    study = session.study(parameters)
     volumes = plan_reconstructions(session, study, parameters.shape)
     before = 0 if session.split == "train" else parameters.num_train + len(KINDS)
     number = session.patient + before
@@ -111,13 +92,8 @@ def _write(root: Path, parameters: TwinParameters, session: Session) -> _Written
     if session.hard_case != "no file":
         for name, volume in zip(names, volumes, strict=True):
             _write_volume(root, folder / name, study, volume)
-    truth = {
-        "sex": study.thorax.sex,
-        "volumes": names,
-        "findings": [attributes(study, finding) for finding in study.findings],
-    }
     rows = [] if session.hard_case == "no row" else _rows(session, study, patient, visit, names)
-    return _Written(session, f"{patient}_{visit}", rows, truth)
+    return _Written(session, f"{patient}_{visit}", rows, truth_of(study, names))
 
 
 def _write_volume(root: Path, path: Path, study: PhantomStudy, volume: Reconstruction) -> None:

@@ -14,5 +14,6 @@ class PhantomBIMCVR(TwinSource, BIMCVR):
 
     def adapt(self) -> None:
         """Cut the table where the twin's testing rows begin, as near as a share of it can."""
-        train = self.num_train + self.hard_cases * len(KINDS)
-        self.train_share = train / (train + self.num_test + self.hard_cases * MIRRORED)
+        wanted = self.parameters
+        train = wanted.num_train + wanted.hard_cases * len(KINDS)
+        self.train_share = train / (train + wanted.num_test + wanted.hard_cases * MIRRORED)

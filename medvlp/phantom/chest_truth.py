@@ -1,5 +1,6 @@
 """What is true of painted chests: masks beside the data set, and the facts of every finding."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,20 @@ def write_truth(root: Path, studies: dict[str, Any]) -> None:
     }
     write_json(root / "ground_truth" / "labels.json", ids)
     write_json(root / "ground_truth" / "studies.json", studies)
+
+
+def truth_of(study: PhantomStudy, volumes: Sequence[str]) -> dict[str, Any]:
+    """State what is true of a session.
+
+    Args:
+        study: What was painted.
+        volumes: Names of its files.
+    """
+    return {
+        "sex": study.thorax.sex,
+        "volumes": list(volumes),
+        "findings": [attributes(study, finding) for finding in study.findings],
+    }
 
 
 def attributes(study: PhantomStudy, finding: Finding) -> dict[str, Any]:

@@ -1,70 +1,66 @@
-"""The course of writing a twin of chest CTs: plan the sessions, paint each, state what is true."""
+"""What the twins of chest CTs share: sessions to paint, `twin.json`, the facts of every session."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from medvlp.phantom.chest_truth import write_truth
-from medvlp.phantom.ct_rate_plan import HARD_KINDS, Session, TwinParameters, plan_sessions
-from medvlp.phantom.twin import check_sizes, finish, paint_all, prepare_root
+from medvlp.phantom.ct_rate_plan import HARD_KINDS, Session, plan_sessions, prevalence_of
+from medvlp.phantom.twin import TwinWriter
+from medvlp.phantom.twin_parameters import TwinParameters
 
 Written = TypeVar("Written")
 
 
-@dataclass(frozen=True)
-class ChestTwin:
-    """Which twin is written, and where.
+def chest_writer(
+    title: str,
+    version: int,
+    *,
+    write: Callable[[Path, TwinParameters, Session], Written],
+    write_tables: Callable[[Path, list[Written]], Mapping[str, Any]],
+    hard_kinds: Sequence[str] = HARD_KINDS,
+) -> TwinWriter[Session, Written]:
+    """Plan sessions as CT-RATE has them.
 
-    Attributes:
-        root: Gets the data set, `ground_truth/` and `twin.json`.
+    Args:
         title: Name of the real data set.
         version: Of what is written; count up whenever bytes change.
-        parameters: All that decides the content.
+        write: Writes a session; importable by name.
+        write_tables: Writes what comes last, and returns `chest_facts`.
         hard_kinds: Hard cases of the training split, if hard cases are wanted.
     """
+    plan = partial(plan_sessions, hard_kinds=hard_kinds)
+    return TwinWriter(title, version, plan, write, write_tables, state_chest)
 
-    root: Path
-    title: str
-    version: int
-    parameters: TwinParameters
-    hard_kinds: Sequence[str] = HARD_KINDS
 
-    def begin(self) -> bool:
-        """Check the parameters and the folder; return True if the twin is finished already.
+def state_chest(parameters: TwinParameters) -> dict[str, Any]:
+    """State the parameters as the `twin.json` of chest twins has them."""
+    return {
+        "num_train": parameters.num_train,
+        "num_valid": parameters.num_test,
+        "seed": parameters.seed,
+        "shape": list(parameters.shape),
+        "prevalence": prevalence_of(parameters),
+        "hard_cases": parameters.hard_cases,
+    }
 
-        Raises:
-            ValueError: If a parameter is out of range, or the folder holds something else.
-        """
-        wanted = self.parameters
-        check_sizes(wanted.num_train, wanted.num_valid, wanted.shape)
-        if not 0 <= wanted.prevalence <= 1:
-            raise ValueError(f"prevalence {wanted.prevalence} is not between 0 and 1")
-        return prepare_root(self.root, self.title, version=self.version, parameters=asdict(wanted))
 
-    def paint(self, write: Callable[[Session], Written], num_workers: int) -> list[Written]:
-        """Write every session; `write` must be importable by name if there are workers."""
-        sessions = plan_sessions(self.parameters, self.hard_kinds)
-        return paint_all(write, sessions, num_workers, f"Painting {self.title} twin")
+def chest_facts(
+    root: Path, sessions: Sequence[Session], truth: dict[str, Any], num_volumes: int
+) -> dict[str, Any]:
+    """Write what is true of the findings, and return what `twin.json` states.
 
-    def finish(self, sessions: Sequence[Session], truth: dict[str, Any], num_volumes: int) -> None:
-        """Write what is true of the findings, and mark the twin as complete.
-
-        Args:
-            sessions: As they were painted.
-            truth: Facts by the name that the session has in the data set, in the same order.
-            num_volumes: In the data set.
-        """
-        write_truth(self.root, truth)
-        hard = [
-            {"kind": session.hard_case, "session": name}
-            for session, name in zip(sessions, truth, strict=True)
-            if session.hard_case
-        ]
-        finish(
-            self.root,
-            self.title,
-            version=self.version,
-            parameters=asdict(self.parameters),
-            facts={"num_volumes": num_volumes, "hard_cases": hard},
-        )
+    Args:
+        root: Of the twin.
+        sessions: As they were painted.
+        truth: Facts by the name that the session has in the data set, in the same order.
+        num_volumes: In the data set.
+    """
+    write_truth(root, truth)
+    hard = [
+        {"kind": session.hard_case, "session": name}
+        for session, name in zip(sessions, truth, strict=True)
+        if session.hard_case
+    ]
+    return {"num_volumes": num_volumes, "hard_cases": hard}

@@ -19,9 +19,16 @@ from medvlp.phantom.head_study import (
     paint_head_study,
     sample_head_study,
 )
-from medvlp.phantom.head_twin import TwinParameters, thick_lattice, truth_of, write_truth
+from medvlp.phantom.head_twin import (
+    reference_mm,
+    thick_lattice,
+    thick_spacing_mm,
+    truth_of,
+    write_truth,
+)
 from medvlp.phantom.nifti_file import write_bytes
 from medvlp.phantom.tables import Row
+from medvlp.phantom.twin_parameters import TwinParameters
 
 _BLEED_COLUMNS = {
     "intraparenchymal": "IPH",
@@ -111,13 +118,18 @@ class WrittenPatient:
     report: HeadReport
     truth: dict[str, Any]
 
+    @property
+    def study(self) -> str:
+        """Return the patient's name in the table."""
+        return self.planned.name
+
 
 def write_patient(
     root: Path, parameters: TwinParameters, planned: PlannedPatient
 ) -> WrittenPatient:
     """Write the series of a patient; say what belongs into the tables."""
     study = sample_head_study(planned.seed, planned.seed, planned.kinds)
-    painted = paint_head_study(study, ("ct",), spacing_mm=parameters.reference_mm)
+    painted = paint_head_study(study, ("ct",), spacing_mm=reference_mm(parameters.shape))
     rng = np.random.default_rng((*planned.seed, 7))
     folder = root / f"CQ500CT{planned.number} CQ500CT{planned.number}" / "Unknown Study"
     tilt_deg = float(rng.uniform(-12, 12)) if rng.random() < 0.2 else 0.0
@@ -144,11 +156,10 @@ def _write_series(
 ) -> None:
     series = planned.series[number]
     rng = np.random.default_rng((*planned.seed, 20 + number))
-    in_plane = parameters.in_plane_mm
     gantry_deg = -14.0 if planned.hard_case == "gantry tilt" and number == 0 else 0.0
     where = thick_lattice(
         "axial",
-        (parameters.slice_mm(series.spacing_mm), in_plane, in_plane),
+        thick_spacing_mm(parameters.shape, series.spacing_mm),
         rng,
         tilt_deg=tilt_deg,
         gantry_deg=gantry_deg,

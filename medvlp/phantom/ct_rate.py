@@ -5,96 +5,61 @@ and findings on the grid of each volume, `labels.json` with their ids, `studies.
 side and size of every finding) and `twin.json` (the parameters).
 """
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from medvlp.phantom.chest_twin import ChestTwin
-from medvlp.phantom.ct_rate_plan import TwinParameters
+from medvlp.phantom.chest_twin import chest_facts, chest_writer
+from medvlp.phantom.ct_rate_plan import HARD_KINDS, Session
 from medvlp.phantom.ct_rate_session import Layout, WrittenSession, store_raw, write_session
 from medvlp.phantom.ct_rate_tables import LABEL_COLUMNS, METADATA_COLUMNS, REPORT_COLUMNS
 from medvlp.phantom.tables import write_table
-from medvlp.types import Size3D
+from medvlp.phantom.twin import TwinWriter
+from medvlp.phantom.twin_parameters import TwinParameters
 
 FORMAT_VERSION = 1
 _TABLE_PREFIX = {"train": "train", "valid": "validation"}  # as the published tables are named
 
 
 def write_ct_rate_twin(
-    root: str | Path,
-    *,
-    num_train: int,
-    num_valid: int,
-    seed: int = 0,
-    shape: Size3D = (64, 64, 64),
-    prevalence: float = 0.3,
-    num_workers: int = 0,
-    hard_cases: bool = False,
+    root: str | Path, parameters: TwinParameters, *, num_workers: int = 0
 ) -> Path:
-    """Write the twin, or finish one that was interrupted; a finished one is left as it is.
+    """Write the twin; arguments and errors are those of `TwinWriter.build`.
 
-    Args:
-        root: Gets `dataset/`, `ground_truth/` and `twin.json`.
-        num_train: Training sessions.
-        num_valid: Validation sessions.
-        seed: Of everything. More sessions of the same seed begin with the same ones.
-        shape: Typical voxels along z, y, x; every volume differs a little.
-        prevalence: Share of the sessions with each finding.
-        num_workers: Processes; 0 writes in this one.
-        hard_cases: Add a normal study, one of four scans, one of odd spacing, one truncated file
-            and two pairs of twins that differ in side only; `twin.json` lists them.
-
-    Returns:
-        `root`.
-
-    Raises:
-        ValueError: If a parameter is out of range, or `root` holds something else.
+    `root` gets `dataset/`, `ground_truth/` and `twin.json`. Studies are sessions; the held-out ones
+    are those of the published "valid" split. Hard cases are a normal study, one of four scans, one
+    of odd spacing, one truncated file and two pairs of twins that differ in side only; `twin.json`
+    lists them.
     """
-    parameters = TwinParameters(num_train, num_valid, seed, shape, prevalence, hard_cases)
-    twin = ChestTwin(Path(root), "CT-RATE", FORMAT_VERSION, parameters)
-    return write_version(twin, Layout("{split}", store_raw), num_workers)
+    writer = version_writer("CT-RATE", FORMAT_VERSION, Layout("{split}", store_raw))
+    return writer.build(root, parameters, num_workers=num_workers)
 
 
-def write_version(twin: ChestTwin, layout: Layout, num_workers: int) -> Path:
-    """Write a twin of CT-RATE in the layout of one of its versions."""
-    if twin.begin():
-        return twin.root
-    write = partial(write_session, twin.root, twin.parameters, layout)
-    written = twin.paint(write, num_workers)
-    for split in _TABLE_PREFIX:
-        folder = twin.root / "dataset" / layout.folder.format(split=split)
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_tables(twin.root / "dataset", split, written)
-    truth = {entry.session.name: entry.truth for entry in written}
-    num_volumes = sum(len(entry.metadata) for entry in written)
-    twin.finish([entry.session for entry in written], truth, num_volumes)
-    return twin.root
-
-
-def write_twin(
-    root: str | Path,
-    *,
-    num_train: int,
-    num_test: int,
-    seed: int = 0,
-    shape: Size3D = (64, 64, 64),
-    num_workers: int = 0,
-    hard_cases: bool = False,
-    prevalence: float = 0.3,
-) -> Path:
-    """Write the twin with the arguments that all twins have; see `write_ct_rate_twin`."""
-    return write_ct_rate_twin(
-        root,
-        num_train=num_train,
-        num_valid=num_test,
-        seed=seed,
-        shape=shape,
-        prevalence=prevalence,
-        num_workers=num_workers,
-        hard_cases=hard_cases,
+def version_writer(
+    title: str, version: int, layout: Layout, *, hard_kinds: Sequence[str] = HARD_KINDS
+) -> TwinWriter[Session, WrittenSession]:
+    """Describe a twin of CT-RATE in the layout of one of its versions; see `chest_writer`."""
+    return chest_writer(
+        title,
+        version,
+        write=partial(write_session, layout),
+        write_tables=partial(_write_tables, layout),
+        hard_kinds=hard_kinds,
     )
 
 
-def _write_tables(dataset: Path, split: str, written: list[WrittenSession]) -> None:
+def _write_tables(layout: Layout, root: Path, written: list[WrittenSession]) -> dict[str, Any]:
+    for split in _TABLE_PREFIX:
+        folder = root / "dataset" / layout.folder.format(split=split)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_split(root / "dataset", split, written)
+    truth = {entry.session.name: entry.truth for entry in written}
+    num_volumes = sum(len(entry.metadata) for entry in written)
+    return chest_facts(root, [entry.session for entry in written], truth, num_volumes)
+
+
+def _write_split(dataset: Path, split: str, written: list[WrittenSession]) -> None:
     entries = [entry for entry in written if entry.session.split == split]
     prefix = _TABLE_PREFIX[split]
     for path, columns, rows in (

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from medvlp.phantom.chest_twin import ChestTwin
-from medvlp.phantom.ct_rate import write_version
-from medvlp.phantom.ct_rate_plan import HARD_KINDS, Reconstruction, Session, TwinParameters
+from medvlp.phantom.ct_rate import version_writer
+from medvlp.phantom.ct_rate_plan import HARD_KINDS, Reconstruction, Session
 from medvlp.phantom.ct_rate_session import Layout, raw_numbers
 from medvlp.phantom.nifti_file import write_bytes, write_nifti
 from medvlp.phantom.study import PaintedVolume
 from medvlp.phantom.totalsegmentator import segment
-from medvlp.types import Size3D
+from medvlp.phantom.twin_parameters import TwinParameters
 
 FORMAT_VERSION = 1
 _KINDS = (*HARD_KINDS, "raw numbers", "other orientation", "no chest")
@@ -24,35 +23,18 @@ _PADDING_HU = -1024
 
 
 def write_ct_rate_fixed_twin(
-    root: str | Path,
-    *,
-    num_train: int,
-    num_test: int,
-    seed: int = 0,
-    shape: Size3D = (48, 56, 56),
-    num_workers: int = 0,
-    hard_cases: bool = False,
-    prevalence: float = 0.3,
+    root: str | Path, parameters: TwinParameters, *, num_workers: int = 0
 ) -> Path:
-    """Write the twin, or finish one that was interrupted; a finished one is left as it is.
+    """Write the twin; arguments and errors are those of `TwinWriter.build`.
 
-    Args:
-        root: Gets `dataset/`, `ground_truth/` and `twin.json`.
-        num_train: Training sessions.
-        num_test: Sessions of the published "valid" split.
-        seed: Of everything.
-        shape: Typical voxels along z, y, x; every volume differs a little.
-        num_workers: Processes; 0 writes in this one.
-        hard_cases: Add those of v1, a volume that was left with raw numbers, one stored in
-            another orientation, and one on the list of volumes that show no chest.
-        prevalence: Share of the sessions with each finding.
-
-    Raises:
-        ValueError: If a parameter is out of range, or `root` holds something else.
+    `root` gets `dataset/`, `ground_truth/` and `twin.json`. Studies are sessions; the held-out ones
+    are those of the published "valid" split. Hard cases are those of v1, a volume that was left
+    with raw numbers, one stored in another orientation, and one on the list of volumes that show no
+    chest.
     """
-    parameters = TwinParameters(num_train, num_test, seed, shape, prevalence, hard_cases)
-    twin = ChestTwin(Path(root), "CT-RATE fixed", FORMAT_VERSION, parameters, _KINDS)
-    return write_version(twin, Layout("{split}_fixed", store_fixed), num_workers)
+    layout = Layout("{split}_fixed", store_fixed)
+    writer = version_writer("CT-RATE fixed", FORMAT_VERSION, layout, hard_kinds=_KINDS)
+    return writer.build(root, parameters, num_workers=num_workers)
 
 
 def store_fixed(

@@ -11,6 +11,7 @@ import numpy as np
 
 from medvlp.phantom.grid import Grid
 from medvlp.phantom.study import Kernel, PhantomStudy, sample_study
+from medvlp.phantom.twin_parameters import TwinParameters
 from medvlp.types import Size3D
 
 _SPLIT_NUMBER = {"train": 0, "valid": 1}
@@ -18,6 +19,7 @@ _SESSION_SHARES = (0.86, 0.11, 0.03)  # patients with one, two, three sessions
 _SECOND_RECONSTRUCTION_SHARE = 0.3
 _HEIGHT_MM, _MIDDLE_Z_MM = 310.0, -12.0
 _HARD_SEED = 977
+_PREVALENCE = 0.3
 HARD_KINDS = ("normal", "several scans", "odd spacing", "corrupt file")
 """Hard cases of CT-RATE's training split."""
 _TWIN_FINDINGS = (frozenset({"Pleural effusion"}), frozenset({"Consolidation", "Atelectasis"}))
@@ -25,25 +27,9 @@ MIRRORED = 2 * len(_TWIN_FINDINGS)
 """Hard cases of the held-out split: pairs that differ in side only."""
 
 
-@dataclass(frozen=True)
-class TwinParameters:
-    """What decides every byte of a twin.
-
-    Attributes:
-        num_train: Sessions of the training split, hard cases not counted.
-        num_valid: Sessions of the validation split, hard cases not counted.
-        seed: Of everything; session i is the same whatever the number of sessions.
-        shape: Typical voxels along z, y, x.
-        prevalence: Share of the sessions with each finding.
-        hard_cases: Whether the hard cases are written too.
-    """
-
-    num_train: int
-    num_valid: int
-    seed: int
-    shape: Size3D
-    prevalence: float
-    hard_cases: bool
+def prevalence_of(parameters: TwinParameters) -> float:
+    """Return the share of the sessions with each finding."""
+    return _PREVALENCE if parameters.prevalence is None else parameters.prevalence
 
 
 @dataclass(frozen=True)
@@ -80,12 +66,12 @@ class Session:
         """Return the session's folder."""
         return f"{self.patient_name}_{self.letter}"
 
-    def study(self, prevalence: float) -> PhantomStudy:
+    def study(self, parameters: TwinParameters) -> PhantomStudy:
         """Draw what is the matter with the patient."""
         return sample_study(
             self.person_seed,
             self.study_seed,
-            prevalence=prevalence,
+            prevalence=prevalence_of(parameters),
             side=self.side,
             names=self.names,
         )
@@ -126,7 +112,7 @@ def plan_sessions(
 ) -> list[Session]:
     """List all sessions of a twin, the hard ones at the end of each split."""
     sessions: list[Session] = []
-    for split, count in (("train", parameters.num_train), ("valid", parameters.num_valid)):
+    for split, count in (("train", parameters.num_train), ("valid", parameters.num_test)):
         ordinary = list(_ordinary_sessions(split, count, parameters.seed))
         sessions += ordinary
         if parameters.hard_cases:

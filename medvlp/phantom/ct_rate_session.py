@@ -8,18 +8,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int16
 
-from medvlp.phantom.chest_truth import attributes, write_masks
-from medvlp.phantom.ct_rate_plan import (
-    Reconstruction,
-    Session,
-    TwinParameters,
-    plan_reconstructions,
-)
+from medvlp.phantom.chest_truth import truth_of, write_masks
+from medvlp.phantom.ct_rate_plan import Reconstruction, Session, plan_reconstructions
 from medvlp.phantom.ct_rate_tables import label_row, metadata_row, report_row
 from medvlp.phantom.nifti_file import write_nifti
 from medvlp.phantom.reports import write_report
 from medvlp.phantom.study import PaintedVolume, paint_study
 from medvlp.phantom.tables import Row
+from medvlp.phantom.twin_parameters import TwinParameters
 
 
 @dataclass(frozen=True)
@@ -55,10 +51,10 @@ class WrittenSession:
 
 
 def write_session(
-    root: Path, parameters: TwinParameters, layout: Layout, session: Session
+    layout: Layout, root: Path, parameters: TwinParameters, session: Session
 ) -> WrittenSession:
     """Write the volumes that are not there yet; say what belongs into the tables."""
-    study = session.study(parameters.prevalence)
+    study = session.study(parameters)
     volumes = plan_reconstructions(session, study, parameters.shape)
     rng = np.random.default_rng((*session.study_seed, 800))
     report = write_report(study, rng, thickness_mm=round(volumes[0].grid.spacing_mm[0], 1))
@@ -71,18 +67,13 @@ def write_session(
             painted = paint_study(study, volume.grid, volume.kernel, volume.noise_seed)
             write_masks(root, path.name, painted, volume.grid.affine())
             layout.store(path, session, volume, painted)  # last: its presence means all are there
-    truth = {
-        "split": session.split,
-        "sex": study.thorax.sex,
-        "volumes": [f"{volume.name}.nii.gz" for volume in volumes],
-        "findings": [attributes(study, finding) for finding in study.findings],
-    }
+    files = [f"{volume.name}.nii.gz" for volume in volumes]
     return WrittenSession(
         session,
         [metadata_row(session, study, volume) for volume in volumes],
         [report_row(volume, report) for volume in volumes],
         [label_row(volume, study) for volume in volumes],
-        truth,
+        {"split": session.split, **truth_of(study, files)},
     )
 
 

@@ -1,14 +1,16 @@
 """The phantom twin of CT-RATE as a data set: it writes itself where it is missing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from medvlp.data.ct_rate import CTRate
+from medvlp.phantom.chest_twin import state_chest
 from medvlp.phantom.ct_rate import write_ct_rate_twin
-from medvlp.types import Size3D
+from medvlp.phantom.source import TwinSource
 
 
-class PhantomCTRate(CTRate):
+class PhantomCTRate(TwinSource, CTRate):
     """CT-RATE's twin, read by the very code that reads CT-RATE.
 
     Args:
@@ -23,6 +25,7 @@ class PhantomCTRate(CTRate):
     """
 
     name = "phantom_ct_rate"
+    write_twin = staticmethod(write_ct_rate_twin)
 
     def __init__(
         self,
@@ -36,40 +39,17 @@ class PhantomCTRate(CTRate):
         num_workers: int = 2,
         hard_cases: bool = False,
     ) -> None:
-        super().__init__(root)
-        self.num_train = num_train
-        self.num_valid = num_valid
-        self.seed = seed
-        self.shape: Size3D = (shape[0], shape[1], shape[2])
-        self.prevalence = prevalence
-        self.num_workers = num_workers
-        self.hard_cases = hard_cases
-
-    def materialise(self) -> None:
-        """Write the twin; one that is complete is left as it is.
-
-        Raises:
-            ValueError: If the folder holds something else, or a twin of other parameters.
-        """
-        write_ct_rate_twin(
-            self.root,
-            num_train=self.num_train,
-            num_valid=self.num_valid,
-            seed=self.seed,
-            shape=self.shape,
-            prevalence=self.prevalence,
-            num_workers=self.num_workers,
-            hard_cases=self.hard_cases,
+        super().__init__(
+            root,
+            num_train=num_train,
+            num_test=num_valid,
+            seed=seed,
+            shape=shape,
+            num_workers=num_workers,
+            hard_cases=hard_cases,
         )
+        self.parameters = replace(self.parameters, prevalence=prevalence)
 
     def describe(self) -> dict[str, Any]:
         """State where the twin lies and all that decides its content."""
-        return {
-            **super().describe(),
-            "num_train": self.num_train,
-            "num_valid": self.num_valid,
-            "seed": self.seed,
-            "shape": list(self.shape),
-            "prevalence": self.prevalence,
-            "hard_cases": self.hard_cases,
-        }
+        return {**CTRate.describe(self), **state_chest(self.parameters)}

@@ -6,18 +6,16 @@ states, and MetaImages; organ masks lie beside them.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medvlp.phantom.chest_truth import attributes, write_masks
-from medvlp.phantom.chest_twin import ChestTwin
+from medvlp.phantom.chest_twin import chest_facts, chest_writer
 from medvlp.phantom.ct_rate_plan import (
     Reconstruction,
     Session,
-    TwinParameters,
     plan_reconstructions,
 )
 from medvlp.phantom.finding import LABELS
@@ -26,7 +24,7 @@ from medvlp.phantom.nifti_file import write_bytes, write_nifti
 from medvlp.phantom.reports import write_report
 from medvlp.phantom.study import PhantomStudy, paint_study
 from medvlp.phantom.tables import Row, write_table
-from medvlp.types import Size3D
+from medvlp.phantom.twin_parameters import TwinParameters
 
 FORMAT_VERSION = 1
 TABLE = "studies.csv"
@@ -61,49 +59,38 @@ class _Written:
 
 
 def write_folder_twin(
-    root: str | Path,
-    *,
-    num_train: int,
-    num_test: int,
-    seed: int = 0,
-    shape: Size3D = (48, 56, 56),
-    num_workers: int = 0,
-    hard_cases: bool = False,
-    prevalence: float = 0.3,
+    root: str | Path, parameters: TwinParameters, *, num_workers: int = 0
 ) -> Path:
-    """Write the folder, or finish one that was interrupted; a finished one is left as it is.
+    """Write the folder; arguments and errors are those of `TwinWriter.build`.
 
-    Args:
-        root: Gets the scans, `studies.csv`, `ground_truth/` and `twin.json`.
-        num_train: Studies of the training split.
-        num_test: Studies of the test split.
-        seed: Of everything.
-        shape: Typical voxels along z, y, x; every volume differs a little.
-        num_workers: Processes; 0 writes in this one.
-        hard_cases: Add what users' folders have: an empty file, an empty folder, a series that
-            lacks a slice, a link to itself, a path that leads out of the folder, an absent file,
-            and a label that is neither 0 nor 1.
-        prevalence: Share of the studies with each finding.
+    `root` gets the scans, `studies.csv`, `ground_truth/` and `twin.json`. Hard cases are what
+    users' folders have: an empty file, an empty folder, a series that lacks a slice, a link to
+    itself, a path that leads out of the folder, an absent file, and a label that is neither 0 nor
+    1.
 
     Raises:
-        ValueError: If a parameter is out of range, or `root` holds something else.
         ImportError: If pydicom is missing.
     """
-    parameters = TwinParameters(num_train, num_test, seed, shape, prevalence, hard_cases)
-    twin = ChestTwin(Path(root), "a user's folder", FORMAT_VERSION, parameters, _KINDS)
-    if twin.begin():
-        return twin.root
-    written = twin.paint(partial(_write, twin.root, parameters), num_workers)
+    writer = chest_writer(
+        "a user's folder",
+        FORMAT_VERSION,
+        write=_write,
+        write_tables=_write_tables,
+        hard_kinds=_KINDS,
+    )
+    return writer.build(root, parameters, num_workers=num_workers)
+
+
+def _write_tables(root: Path, written: list[_Written]) -> dict[str, Any]:
     rows = [entry.row for entry in written]
-    write_table(twin.root / TABLE, COLUMNS, rows, encoding="utf-8-sig")
+    write_table(root / TABLE, COLUMNS, rows, encoding="utf-8-sig")
     truth = {str(entry.row["study_id"]): entry.truth for entry in written}
     readable = sum(entry.session.hard_case not in _BROKEN_PATHS for entry in written)
-    twin.finish([entry.session for entry in written], truth, readable)
-    return twin.root
+    return chest_facts(root, [entry.session for entry in written], truth, readable)
 
 
 def _write(root: Path, parameters: TwinParameters, session: Session) -> _Written:
-    study = session.study(parameters.prevalence)
+    study = session.study(parameters)
     volume = plan_reconstructions(session, study, parameters.shape)[0]
     number = 10 * session.patient + "abc".index(session.letter)
     number += 5000 if session.split == "valid" else 0

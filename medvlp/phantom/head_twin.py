@@ -1,20 +1,19 @@
-"""What the head and brain twins share: parameters, names out of seeds, lattices, ground truth."""
+"""What the head and brain twins share: names out of seeds, lattices, tables, ground truth."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from medvlp.phantom.head_canvas import FINDINGS, ORGANS, finding_id
 from medvlp.phantom.head_nifti import write_scan
+from medvlp.phantom.head_reports import HeadReport
 from medvlp.phantom.head_scan import Lattice, lattice, take_mask
 from medvlp.phantom.head_study import EXTENT_MM, HeadStudy, PaintedHead
-from medvlp.phantom.tables import write_json
-from medvlp.phantom.twin import check_sizes, finish, paint_all, prepare_root
-from medvlp.types import Size3D
+from medvlp.phantom.tables import Row, write_json, write_table
+from medvlp.phantom.twin_parameters import TwinParameters
+from medvlp.types import Size3D, Spacing3D
 
 STRIPPED_EXTENT_MM, STRIPPED_CENTER_MM = (158.0, 192.0, 156.0), (8.0, 0.0, 0.0)
 """What is covered along z, y, x where scalp and skull were taken away, and around what."""
@@ -24,90 +23,76 @@ _SPLIT_NUMBER = {"train": 0, "val": 1, "test": 2}
 _FINEST_MM, _COARSEST_MM = 1.5, 3.6
 _AXIAL_SHARE = 0.84  # of the extent: neck and air above are left out
 
-Item = TypeVar("Item")
-Written = TypeVar("Written")
+Seed = tuple[int, ...]
+"""The same for a study whatever the number of studies."""
 
 
-@dataclass(frozen=True)
-class TwinParameters:
-    """What decides every byte of a head twin.
-
-    Attributes:
-        num_train: Training studies, hard cases not counted.
-        num_test: Held-out studies, hard cases not counted.
-        seed: Of everything.
-        shape: Typical voxels along z, y, x; thick slices are fewer.
-        hard_cases: Whether the hard cases are written too.
-    """
-
-    num_train: int
-    num_test: int
-    seed: int
-    shape: Size3D
-    hard_cases: bool
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the parameters as `twin.json` has them."""
-        return {**asdict(self), "shape": list(self.shape)}
+@runtime_checkable
+class PlannedHead(Protocol):
+    """What every plan of a head study has."""
 
     @property
-    def in_plane_mm(self) -> float:
-        """Return the distance of voxels within an axial slice of the whole head."""
-        return round(EXTENT_MM[1] / self.shape[1], 4)
-
-    def slice_mm(self, wanted_mm: float) -> float:
-        """Return a distance of slices: more than wanted if there would be too many slices."""
-        return max(wanted_mm, round(_AXIAL_SHARE * EXTENT_MM[0] / self.shape[0], 4))
+    def split(self) -> str:
+        """Return train, val or test."""
+        ...
 
     @property
-    def reference_mm(self) -> float:
-        """Return the distance of voxels of the lattice on which heads are painted."""
-        return float(np.clip(0.9 * self.in_plane_mm, _FINEST_MM, _COARSEST_MM))
+    def hard_case(self) -> str:
+        """Return which hard case this is; empty for ordinary studies."""
+        ...
 
 
-def build_twin(
-    root: str | Path,
-    title: str,
-    parameters: TwinParameters,
-    *,
-    version: int,
-    plan: Callable[[TwinParameters], Sequence[Item]],
-    write: Callable[[Path, TwinParameters, Item], Written],
-    write_tables: Callable[[Path, list[Written]], Mapping[str, Any]],
-    num_workers: int,
-) -> Path:
-    """Write a twin; a finished one is left as it is.
+@runtime_checkable
+class WrittenHead(Protocol):
+    """What every written head study adds to the tables."""
 
-    Args:
-        root: Where to.
-        title: Name of the real data set.
-        parameters: All that decides its content.
-        version: Of what is written; count up whenever bytes change.
-        plan: Lists the studies.
-        write: Writes one; importable by name.
-        write_tables: Writes what comes last, and returns facts for `twin.json`.
-        num_workers: Processes; 0 writes in this one.
+    @property
+    def study(self) -> str:
+        """Return its id in the data set."""
+        ...
 
-    Returns:
-        `root`.
+    @property
+    def planned(self) -> PlannedHead:
+        """Return what was to be written."""
+        ...
 
-    Raises:
-        ValueError: If a parameter is out of range, or `root` holds something else.
-    """
-    root = Path(root)
-    check_sizes(parameters.num_train, parameters.num_test, parameters.shape)
-    stated: dict[str, Any] = {"version": version, "parameters": parameters.as_json()}
-    if not prepare_root(root, title, **stated):
-        items = plan(parameters)
-        function = partial(write, root, parameters)
-        written = paint_all(function, items, num_workers, f"Painting {title} twin")
-        finish(root, title, **stated, facts=write_tables(root, written))
-    return root
+    @property
+    def report(self) -> HeadReport:
+        """Return its report."""
+        ...
+
+    @property
+    def truth(self) -> dict[str, Any]:
+        """Return what `ground_truth/studies.json` says of it."""
+        ...
 
 
-def seed_of(parameters: TwinParameters, split: str, number: int) -> tuple[int, ...]:
-    """Return the seed of a study: the same whatever the number of studies."""
-    return (parameters.seed, _SPLIT_NUMBER[split], number)
+def ordinary_studies(parameters: TwinParameters) -> Iterator[tuple[str, int, Seed]]:
+    """List split, number within it and seed of all studies but the hard cases."""
+    for split, count in (("train", parameters.num_train), ("test", parameters.num_test)):
+        for number in range(count):
+            yield split, number, (parameters.seed, _SPLIT_NUMBER[split], number)
+
+
+def hard_seed(parameters: TwinParameters, number: int) -> Seed:
+    """Return the seed of a hard case."""
+    return (parameters.seed, HARD_SEED, number)
+
+
+def in_plane_mm(shape: Size3D) -> float:
+    """Return the distance of voxels within an axial slice of the whole head."""
+    return round(EXTENT_MM[1] / shape[1], 4)
+
+
+def thick_spacing_mm(shape: Size3D, slice_mm: float) -> Spacing3D:
+    """Return the voxels of a thick slice: thicker than wanted if there would be too many."""
+    thickest = round(_AXIAL_SHARE * EXTENT_MM[0] / shape[0], 4)
+    return max(slice_mm, thickest), in_plane_mm(shape), in_plane_mm(shape)
+
+
+def reference_mm(shape: Size3D) -> float:
+    """Return the distance of voxels of the lattice on which heads are painted."""
+    return float(np.clip(0.9 * in_plane_mm(shape), _FINEST_MM, _COARSEST_MM))
 
 
 def digits(rng: np.random.Generator, count: int, alphabet: str = "0123456789") -> str:
@@ -186,11 +171,32 @@ def truth_of(study: HeadStudy) -> dict[str, Any]:
     }
 
 
-def write_truth_tables(root: Path, truth: Mapping[str, Any]) -> None:
-    """Write `ground_truth/labels.json` and `ground_truth/studies.json`."""
+def write_additions(root: Path, written: Sequence[WrittenHead]) -> None:
+    """Write `splits.csv` and `reports.csv`, which sets for testing only lack."""
+    splits: list[Row] = [{"study": one.study, "split": one.planned.split} for one in written]
+    write_table(root / "splits.csv", ("study", "split"), splits)
+    reports: list[Row] = [
+        {
+            "study": one.study,
+            "findings": one.report.findings,
+            "impression": one.report.impression,
+        }
+        for one in written
+    ]
+    write_table(root / "reports.csv", ("study", "findings", "impression"), reports)
+
+
+def head_facts(root: Path, written: Sequence[WrittenHead], num_volumes: int) -> dict[str, Any]:
+    """Write `ground_truth/labels.json` and `studies.json`; return what `twin.json` states."""
     ids = {
         "organs": dict(enumerate(ORGANS)),
         "findings": {finding_id(kind): kind for kind in FINDINGS},
     }
     write_json(root / "ground_truth" / "labels.json", ids)
-    write_json(root / "ground_truth" / "studies.json", dict(truth))
+    write_json(root / "ground_truth" / "studies.json", {one.study: one.truth for one in written})
+    hard = [
+        {"kind": one.planned.hard_case, "study": one.study}
+        for one in written
+        if one.planned.hard_case
+    ]
+    return {"num_volumes": num_volumes, "hard_cases": hard}

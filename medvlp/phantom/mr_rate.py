@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from medvlp.data.mr_rate import LABEL_NAMES, MRRate
-from medvlp.phantom.head_twin import TwinParameters, build_twin, write_truth_tables
+from medvlp.phantom.head_twin import head_facts
 from medvlp.phantom.mr_rate_plan import plan_studies
 from medvlp.phantom.mr_rate_study import WrittenStudy, write_study
 from medvlp.phantom.source import TwinSource
 from medvlp.phantom.tables import Row, write_table
-from medvlp.types import Size3D
+from medvlp.phantom.twin import TwinWriter
+from medvlp.phantom.twin_parameters import TwinParameters
 
 TITLE = "MR-RATE"
 FORMAT_VERSION = 1
@@ -29,44 +30,17 @@ _REPORT_COLUMNS = (
 
 
 def write_mr_rate_twin(
-    root: str | Path,
-    *,
-    num_train: int,
-    num_test: int,
-    seed: int = 0,
-    shape: Size3D = (48, 56, 56),
-    num_workers: int = 0,
-    hard_cases: bool = True,
+    root: str | Path, parameters: TwinParameters, *, num_workers: int = 0
 ) -> Path:
-    """Write the twin; a finished one is left as it is.
+    """Write the twin; arguments and errors are those of `TwinWriter.build`.
 
-    Args:
-        root: Gets `mri/`, the tables, `ground_truth/` and `twin.json`.
-        num_train: Training studies; every eighth of them is put under "val".
-        num_test: Held-out studies.
-        seed: Of everything.
-        shape: Typical voxels along z, y, x; thick slices are fewer.
-        num_workers: Processes; 0 writes in this one.
-        hard_cases: Add a corrupt file, a study of corrupt files only, a row without a file, a
-            folder without a row, a study without a report, one without labels, one still zipped,
-            one of eight series.
-
-    Returns:
-        `root`.
-
-    Raises:
-        ValueError: If a parameter is out of range, or `root` holds something else.
+    `root` gets `mri/`, the tables, `ground_truth/` and `twin.json`. Every eighth study to train on
+    is put under "val". Hard cases are a corrupt file, a study of corrupt files only, a row without
+    a file, a folder without a row, a study without a report, one without labels, one still zipped,
+    and one of eight series.
     """
-    return build_twin(
-        root,
-        TITLE,
-        TwinParameters(num_train, num_test, seed, shape, hard_cases),
-        version=FORMAT_VERSION,
-        plan=plan_studies,
-        write=write_study,
-        write_tables=_write_tables,
-        num_workers=num_workers,
-    )
+    writer = TwinWriter(TITLE, FORMAT_VERSION, plan_studies, write_study, _write_tables)
+    return writer.build(root, parameters, num_workers=num_workers)
 
 
 def _write_tables(root: Path, written: list[WrittenStudy]) -> dict[str, Any]:
@@ -101,13 +75,7 @@ def _write_tables(root: Path, written: list[WrittenStudy]) -> dict[str, Any]:
         for one in written
     ]
     write_table(root / "splits.csv", ("batch_id", "patient_uid", "study_uid", "split"), splits)
-    write_truth_tables(root, {one.planned.study: one.truth for one in written})
-    hard = [
-        {"kind": one.planned.hard_case, "study": one.planned.study}
-        for one in written
-        if one.planned.hard_case
-    ]
-    return {"num_volumes": sum(len(one.planned.series) for one in written), "hard_cases": hard}
+    return head_facts(root, written, sum(len(one.planned.series) for one in written))
 
 
 def _report_row(one: WrittenStudy) -> Row:

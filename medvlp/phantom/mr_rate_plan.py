@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medvlp.phantom.head_twin import HARD_SEED, TwinParameters, digits, seed_of
+from medvlp.phantom.head_twin import Seed, digits, hard_seed, ordinary_studies
+from medvlp.phantom.twin_parameters import TwinParameters
 
 KINDS = (
     (),
@@ -88,34 +89,31 @@ class PlannedStudy:
 def plan_studies(parameters: TwinParameters) -> list[PlannedStudy]:
     """List all studies: the findings in turn, then the hard cases."""
     studies: list[PlannedStudy] = []
-    for split, count in (("train", parameters.num_train), ("test", parameters.num_test)):
-        studies += _ordinary(split, count, parameters)
+    for split, number, seed in ordinary_studies(parameters):
+        studies.append(_ordinary(split, number, seed, studies[-1] if studies else None))
     if parameters.hard_cases:
         studies += _hard(parameters)
     return studies
 
 
-def _ordinary(split: str, count: int, parameters: TwinParameters) -> Iterator[PlannedStudy]:
-    before: PlannedStudy | None = None
-    for number in range(count):
-        seed = seed_of(parameters, split, number)
-        rng = np.random.default_rng((*seed, 3))
-        part = "val" if split == "train" and number % _VAL_EVERY == _VAL_EVERY - 1 else split
-        again = before is not None and rng.random() < _SECOND_STUDY_SHARE
-        patient, person = digits(rng, 10, _UID), seed
-        if again and before is not None and before.split == part:
-            patient, person = before.patient, before.person_seed
-        before = PlannedStudy(
-            split=part,
-            batch=f"batch{number % _NUM_BATCHES:02d}",
-            patient=patient,
-            study=digits(rng, 10, _UID),
-            kinds=KINDS[number % len(KINDS)],
-            series=_series(rng, int(rng.integers(1, 9))),
-            person_seed=person,
-            seed=seed,
-        )
-        yield before
+def _ordinary(split: str, number: int, seed: Seed, before: PlannedStudy | None) -> PlannedStudy:
+    """Plan a study; it may be the second one of the patient `before`."""
+    rng = np.random.default_rng((*seed, 3))
+    part = "val" if split == "train" and number % _VAL_EVERY == _VAL_EVERY - 1 else split
+    again = number > 0 and rng.random() < _SECOND_STUDY_SHARE
+    patient, person = digits(rng, 10, _UID), seed
+    if again and before is not None and before.split == part:
+        patient, person = before.patient, before.person_seed
+    return PlannedStudy(
+        split=part,
+        batch=f"batch{number % _NUM_BATCHES:02d}",
+        patient=patient,
+        study=digits(rng, 10, _UID),
+        kinds=KINDS[number % len(KINDS)],
+        series=_series(rng, int(rng.integers(1, 9))),
+        person_seed=person,
+        seed=seed,
+    )
 
 
 def _series(rng: np.random.Generator, count: int) -> tuple[Series, ...]:
@@ -158,7 +156,7 @@ def _hard(parameters: TwinParameters) -> Iterator[PlannedStudy]:
             ("eight scans", 8),
         )
     ):
-        seed = (parameters.seed, HARD_SEED, number)
+        seed = hard_seed(parameters, number)
         rng = np.random.default_rng((*seed, 3))
         yield PlannedStudy(
             split="train",

@@ -20,15 +20,18 @@ from medvlp.phantom.head_study import (
     sample_head_study,
 )
 from medvlp.phantom.head_twin import (
-    TwinParameters,
+    in_plane_mm,
     isotropic_lattice,
+    reference_mm,
     thick_lattice,
+    thick_spacing_mm,
     truth_of,
     write_truth,
 )
 from medvlp.phantom.mr_rate_plan import TERMS, WITH_EDEMA, PlannedStudy, Series
 from medvlp.phantom.nifti_file import write_bytes
 from medvlp.phantom.tables import Row
+from medvlp.phantom.twin_parameters import TwinParameters
 
 _NOISE = 12.0
 _BRAIN_ORGANS = range(3, 10)  # of head_canvas.ORGANS: fluid to brain stem
@@ -52,6 +55,11 @@ class WrittenStudy:
     labels: frozenset[str]
     truth: dict[str, Any]
 
+    @property
+    def study(self) -> str:
+        """Return the study's UID."""
+        return self.planned.study
+
 
 def write_study(root: Path, parameters: TwinParameters, planned: PlannedStudy) -> WrittenStudy:
     """Write the series of a study; say what belongs into the tables."""
@@ -59,7 +67,7 @@ def write_study(root: Path, parameters: TwinParameters, planned: PlannedStudy) -
     kinds = [kind for kind in planned.kinds if kind != "ventriculomegaly"]
     study = sample_head_study(planned.person_seed, planned.seed, kinds, large_ventricles=large)
     contrasts = sorted({series.contrast for series in planned.series})
-    painted = paint_head_study(study, contrasts, spacing_mm=parameters.reference_mm)
+    painted = paint_head_study(study, contrasts, spacing_mm=reference_mm(parameters.shape))
     rng = np.random.default_rng((*planned.seed, 7))
     metadata: list[Row] = []
     for series in planned.series:
@@ -88,9 +96,8 @@ def _labels(study: HeadStudy) -> frozenset[str]:
 def _where(series: Series, parameters: TwinParameters, rng: np.random.Generator) -> Lattice:
     flip = (False, bool(rng.random() < 0.5), bool(rng.random() < 0.5))
     if series.contrast == "t1c" and rng.random() < 0.4:  # a 3D sequence
-        return isotropic_lattice(parameters.in_plane_mm, stripped=False, flip=flip)
-    in_plane = parameters.in_plane_mm
-    spacing = (parameters.slice_mm(float(rng.choice([5.0, 5.5, 6.5]))), in_plane, in_plane)
+        return isotropic_lattice(in_plane_mm(parameters.shape), stripped=False, flip=flip)
+    spacing = thick_spacing_mm(parameters.shape, float(rng.choice([5.0, 5.5, 6.5])))
     tilt_deg = float(rng.uniform(-15, 15)) if rng.random() < 0.3 else 0.0
     return thick_lattice(series.plane, spacing, rng, tilt_deg=tilt_deg, flip=flip)
 

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from medvlp.data.pub_brain_5 import LABEL_NAMES, PubBrain5
-from medvlp.phantom.head_twin import TwinParameters, build_twin, write_truth_tables
+from medvlp.phantom.head_twin import head_facts, write_additions
 from medvlp.phantom.pub_brain_5_plan import PlannedStudy, plan_studies
 from medvlp.phantom.pub_brain_5_study import WrittenStudy, write_study
 from medvlp.phantom.source import TwinSource
 from medvlp.phantom.tables import Row, write_table
-from medvlp.types import Size3D
+from medvlp.phantom.twin import TwinWriter
+from medvlp.phantom.twin_parameters import TwinParameters
 
 TITLE = "Pub-Brain-5"
 FORMAT_VERSION = 1
@@ -26,44 +27,17 @@ _PREFIX = "/data/pub_brain_5"  # as the published tables have it
 
 
 def write_pub_brain_5_twin(
-    root: str | Path,
-    *,
-    num_train: int,
-    num_test: int,
-    seed: int = 0,
-    shape: Size3D = (48, 56, 56),
-    num_workers: int = 0,
-    hard_cases: bool = True,
+    root: str | Path, parameters: TwinParameters, *, num_workers: int = 0
 ) -> Path:
-    """Write the twin; a finished one is left as it is.
+    """Write the twin; arguments and errors are those of `TwinWriter.build`.
 
-    Args:
-        root: Gets the tables, a folder per source, `ground_truth/` and `twin.json`.
-        num_train: Training studies, the five classes in turn.
-        num_test: Held-out studies.
-        seed: Of everything.
-        shape: Typical voxels along z, y, x; thick slices are fewer.
-        num_workers: Processes; 0 writes in this one.
-        hard_cases: Add a corrupt file, a study of corrupt files only, a perfusion series of five
-            channels, studies of one and of eight scans, odd spacing, a row without a folder, a
-            folder without a row, a row of two classes, an empty series.
-
-    Returns:
-        `root`.
-
-    Raises:
-        ValueError: If a parameter is out of range, or `root` holds something else.
+    `root` gets the tables, a folder per source, `ground_truth/` and `twin.json`. The five classes
+    come in turn. Hard cases are a corrupt file, a study of corrupt files only, a perfusion series
+    of five channels, studies of one and of eight scans, odd spacing, a row without a folder, a
+    folder without a row, a row of two classes, and an empty series.
     """
-    return build_twin(
-        root,
-        TITLE,
-        TwinParameters(num_train, num_test, seed, shape, hard_cases),
-        version=FORMAT_VERSION,
-        plan=plan_studies,
-        write=write_study,
-        write_tables=_write_tables,
-        num_workers=num_workers,
-    )
+    writer = TwinWriter(TITLE, FORMAT_VERSION, plan_studies, write_study, _write_tables)
+    return writer.build(root, parameters, num_workers=num_workers)
 
 
 def _write_tables(root: Path, written: list[WrittenStudy]) -> dict[str, Any]:
@@ -79,26 +53,8 @@ def _write_tables(root: Path, written: list[WrittenStudy]) -> dict[str, Any]:
         for one in known
     ]
     write_table(root / "ground_truth.csv", ("study", "target_slices"), targets)
-    splits: list[Row] = [
-        {"study": one.planned.study_id, "split": one.planned.split} for one in written
-    ]
-    write_table(root / "splits.csv", ("study", "split"), splits)
-    reports: list[Row] = [
-        {
-            "study": one.planned.study_id,
-            "findings": one.report.findings,
-            "impression": one.report.impression,
-        }
-        for one in written
-    ]
-    write_table(root / "reports.csv", ("study", "findings", "impression"), reports)
-    write_truth_tables(root, {one.planned.study_id: one.truth for one in written})
-    hard = [
-        {"kind": one.planned.hard_case, "study": one.planned.study_id}
-        for one in written
-        if one.planned.hard_case
-    ]
-    return {"num_volumes": sum(len(one.planned.series) for one in written), "hard_cases": hard}
+    write_additions(root, written)
+    return head_facts(root, written, sum(len(one.planned.series) for one in written))
 
 
 def _class_row(planned: PlannedStudy) -> Row:

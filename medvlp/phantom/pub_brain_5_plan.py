@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from medvlp.data.pub_brain_5 import BRATS_SETS
-from medvlp.phantom.head_twin import HARD_SEED, TwinParameters, digits, seed_of
+from medvlp.phantom.head_twin import HARD_SEED, digits, hard_seed, ordinary_studies
+from medvlp.phantom.twin_parameters import TwinParameters
 
 KIND_OF = {
     "Normal": "",
@@ -81,11 +82,9 @@ class PlannedStudy:
 def plan_studies(parameters: TwinParameters) -> list[PlannedStudy]:
     """List all studies: the five classes in turn, then the hard cases."""
     studies: list[PlannedStudy] = []
-    for split, count in (("train", parameters.num_train), ("test", parameters.num_test)):
-        for number in range(count):
-            label = list(KIND_OF)[number % len(KIND_OF)]
-            seed = seed_of(parameters, split, number)
-            studies.append(_ordinary(split, label, number // len(KIND_OF), seed))
+    for split, number, seed in ordinary_studies(parameters):
+        label = list(KIND_OF)[number % len(KIND_OF)]
+        studies.append(_ordinary(split, label, number // len(KIND_OF), seed))
     if parameters.hard_cases:
         studies += _hard(parameters)
     return studies
@@ -129,7 +128,7 @@ def _hard(parameters: TwinParameters) -> Iterator[PlannedStudy]:
     """List the hard cases, all of them to train on."""
 
     def planned(number: int, kind: str, label: str, study_id: str, *series: str) -> PlannedStudy:
-        seed = (parameters.seed, HARD_SEED, number)
+        seed = hard_seed(parameters, number)
         return PlannedStudy("train", label, study_id, series, seed, kind)
 
     name = digits(np.random.default_rng((parameters.seed, HARD_SEED)), 3)

@@ -14,13 +14,15 @@ from medvlp.phantom.head_reports import HeadReport, write_head_report
 from medvlp.phantom.head_scan import Lattice, Look, take, take_mask
 from medvlp.phantom.head_study import PaintedHead, paint_head_study, sample_head_study
 from medvlp.phantom.head_twin import (
-    TwinParameters,
     isotropic_lattice,
+    reference_mm,
     thick_lattice,
+    thick_spacing_mm,
     truth_of,
     write_truth,
 )
 from medvlp.phantom.pub_brain_5_plan import CONTRAST_OF, KIND_OF, PlannedStudy
+from medvlp.phantom.twin_parameters import TwinParameters
 
 BRATS_FOLDER = {
     "train": "ASNR-MICCAI-BraTS2023-{}-Challenge-TrainingData",
@@ -47,13 +49,18 @@ class WrittenStudy:
     report: HeadReport
     truth: dict[str, Any]
 
+    @property
+    def study(self) -> str:
+        """Return the study's path below the published prefix."""
+        return self.planned.study_id
+
 
 def write_study(root: Path, parameters: TwinParameters, planned: PlannedStudy) -> WrittenStudy:
     """Write the series of a study; say what belongs into the tables."""
     kinds = [kind for kind in (KIND_OF[planned.label],) if kind]
     study = sample_head_study(planned.seed, planned.seed, kinds)
     contrasts = {"t1", "t1c", "b0", "dwi", *CONTRAST_OF.values()} if planned.series else set[str]()
-    painted = paint_head_study(study, sorted(contrasts), spacing_mm=parameters.reference_mm)
+    painted = paint_head_study(study, sorted(contrasts), spacing_mm=reference_mm(parameters.shape))
     rng = np.random.default_rng((*planned.seed, 7))
     folder = study_folder(root, planned)
     slices: tuple[int, ...] = ()
@@ -106,8 +113,7 @@ def _where(
     plane = "axial"
     if series in ("T1w", "T1wC"):
         plane = ("axial", "sagittal", "coronal")[int(rng.integers(3))]
-    in_plane = parameters.in_plane_mm
-    spacing = (parameters.slice_mm(float(rng.choice([5.0, 6.0, 6.5]))), in_plane, in_plane)
+    spacing = thick_spacing_mm(parameters.shape, float(rng.choice([5.0, 6.0, 6.5])))
     flip = (False, bool(rng.random() < 0.5), bool(rng.random() < 0.5))
     tilt_deg = float(rng.uniform(-12, 12)) if rng.random() < 0.3 else 0.0
     return thick_lattice(plane, spacing, rng, tilt_deg=tilt_deg, flip=flip)

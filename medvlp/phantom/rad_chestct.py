@@ -7,21 +7,17 @@ shape makes them (`spacing_mm`), so that a few dozen of them still hold a chest.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medvlp.phantom.chest_truth import attributes, write_masks
-from medvlp.phantom.chest_twin import ChestTwin
-from medvlp.phantom.ct_rate_plan import (
-    Session,
-    TwinParameters,
-    plan_reconstructions,
-)
+from medvlp.phantom.chest_truth import truth_of, write_masks
+from medvlp.phantom.chest_twin import chest_facts, chest_writer
+from medvlp.phantom.ct_rate_plan import Session, plan_reconstructions
 from medvlp.phantom.npz_file import write_npz
 from medvlp.phantom.rad_chestct_labels import COLUMNS, positive_columns
 from medvlp.phantom.study import PaintedVolume, PhantomStudy, paint_study
 from medvlp.phantom.tables import Row, write_table
+from medvlp.phantom.twin_parameters import TwinParameters
 from medvlp.types import Size3D
 
 FORMAT_VERSION = 1
@@ -52,53 +48,37 @@ def spacing_mm(shape: Size3D) -> float:
 
 
 def write_rad_chestct_twin(
-    root: str | Path,
-    *,
-    num_train: int,
-    num_test: int,
-    seed: int = 0,
-    shape: Size3D = (48, 56, 56),
-    num_workers: int = 0,
-    hard_cases: bool = False,
-    prevalence: float = 0.3,
+    root: str | Path, parameters: TwinParameters, *, num_workers: int = 0
 ) -> Path:
-    """Write the twin, or finish one that was interrupted; a finished one is left as it is.
+    """Write the twin; arguments and errors are those of `TwinWriter.build`.
 
-    Args:
-        root: Gets the volumes, the tables, `ground_truth/` and `twin.json`.
-        num_train: Volumes of the training and the validation table together.
-        num_test: Volumes of the test table.
-        seed: Of everything.
-        shape: Slices, rows and columns; the first decides the size of the voxels.
-        num_workers: Processes; 0 writes in this one.
-        hard_cases: Add a normal volume, a truncated one, one without a row, a row without a
-            volume, and mirrored twins.
-        prevalence: Share of the volumes with each finding.
-
-    Raises:
-        ValueError: If a parameter is out of range, or `root` holds something else.
+    `root` gets the volumes, the tables, `ground_truth/` and `twin.json`. Studies to train on fill
+    the training and the validation table. The first number of `shape` decides the size of the
+    voxels. Hard cases are a normal volume, a truncated one, one without a row, a row without a
+    volume, and mirrored twins.
     """
-    parameters = TwinParameters(num_train, num_test, seed, shape, prevalence, hard_cases)
-    twin = ChestTwin(Path(root), "Rad-ChestCT", FORMAT_VERSION, parameters, _KINDS)
-    if twin.begin():
-        return twin.root
-    written = twin.paint(partial(_write, twin.root, parameters), num_workers)
+    writer = chest_writer(
+        "Rad-ChestCT", FORMAT_VERSION, write=_write, write_tables=_write_tables, hard_kinds=_KINDS
+    )
+    return writer.build(root, parameters, num_workers=num_workers)
+
+
+def _write_tables(root: Path, written: list[_Written]) -> dict[str, Any]:
     for split in _PREFIX:
         rows = [_row(entry) for entry in written if entry.split == split]
         rows = [row for row in rows if row is not None]
         name = f"img{split}_Abnormality_and_Location_Labels.csv"
-        write_table(twin.root / name, ("NoteAcc_DEID", *COLUMNS), rows)
+        write_table(root / name, ("NoteAcc_DEID", *COLUMNS), rows)
     patients: list[Row] = [{"NoteAcc_DEID": e.key, "MRN_DEID": e.patient} for e in written]
     name = "CT_Scan_Metadata_Complete_35747.csv"
-    write_table(twin.root / name, ("NoteAcc_DEID", "MRN_DEID"), patients)
+    write_table(root / name, ("NoteAcc_DEID", "MRN_DEID"), patients)
     truth = {entry.key: entry.truth for entry in written}
-    num_volumes = len(list(twin.root.glob("*.npz")))
-    twin.finish([entry.session for entry in written], truth, num_volumes)
-    return twin.root
+    num_volumes = len(list(root.glob("*.npz")))
+    return chest_facts(root, [entry.session for entry in written], truth, num_volumes)
 
 
 def _write(root: Path, parameters: TwinParameters, session: Session) -> _Written:
-    study = session.study(parameters.prevalence)
+    study = session.study(parameters)
     split, key = _name(session)
     volume = plan_reconstructions(session, study, parameters.shape)[0]
     edge = spacing_mm(parameters.shape)
@@ -112,12 +92,7 @@ def _write(root: Path, parameters: TwinParameters, session: Session) -> _Written
         write_masks(root, f"{key}.nii.gz", painted, affine)
         hu = painted.int16(-_CLIP_HU, _CLIP_HU)
         write_npz(path, share=0.6 if session.hard_case == "corrupt file" else 1.0, ct=hu)
-    truth = {
-        "split": split,
-        "sex": study.thorax.sex,
-        "volumes": [path.name],
-        "findings": [attributes(study, finding) for finding in study.findings],
-    }
+    truth = {"split": split, **truth_of(study, [path.name])}
     patient = f"mrn{session.split[0]}{session.patient:05d}"
     return _Written(session, split, key, patient, _columns(study), truth)
 

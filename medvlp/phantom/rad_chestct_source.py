@@ -16,6 +16,6 @@ class PhantomRadChestCT(TwinSource, RadChestCT):
 
     def adapt(self) -> None:
         """State the twin's own voxels, and keep its splits."""
-        edge = spacing_mm(self.shape)
+        edge = spacing_mm(self.parameters.shape)
         self.spacing_mm = {**self.spacing_mm, ".npz": (edge, edge, edge)}
         self.merge_into = None

@@ -8,7 +8,6 @@ Every answer is true of what was painted.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,15 @@ import numpy as np
 from jaxtyping import UInt8
 
 from medvlp.phantom.canvas import organ_id
-from medvlp.phantom.chest_truth import attributes, write_masks
-from medvlp.phantom.chest_twin import ChestTwin
-from medvlp.phantom.ct_rate_plan import (
-    Reconstruction,
-    Session,
-    TwinParameters,
-    plan_reconstructions,
-)
+from medvlp.phantom.chest_truth import truth_of, write_masks
+from medvlp.phantom.chest_twin import chest_facts, chest_writer
+from medvlp.phantom.ct_rate_plan import Reconstruction, Session, plan_reconstructions
 from medvlp.phantom.nifti_file import write_nifti
 from medvlp.phantom.radgenome_words import abnormalities, absent, phrase, region_sentences, sizes
 from medvlp.phantom.reports import write_report
 from medvlp.phantom.study import PhantomStudy, paint_study
 from medvlp.phantom.tables import Row, write_table
+from medvlp.phantom.twin_parameters import TwinParameters
 from medvlp.types import Size3D, Spacing3D
 
 FORMAT_VERSION = 1
@@ -84,38 +79,27 @@ def spacing_mm(shape: Size3D) -> Spacing3D:
 
 
 def write_radgenome_twin(
-    root: str | Path,
-    *,
-    num_train: int,
-    num_test: int,
-    seed: int = 0,
-    shape: Size3D = (48, 56, 56),
-    num_workers: int = 0,
-    hard_cases: bool = False,
-    prevalence: float = 0.3,
+    root: str | Path, parameters: TwinParameters, *, num_workers: int = 0
 ) -> Path:
-    """Write the twin, or finish one that was interrupted; a finished one is left as it is.
+    """Write the twin; arguments and errors are those of `TwinWriter.build`.
 
-    Args:
-        root: Gets `dataset/`, `ground_truth/` and `twin.json`.
-        num_train: Training sessions, one volume each.
-        num_test: Sessions of the published "valid" split.
-        seed: Of everything.
-        shape: Slices, rows, columns; they decide the size of the voxels.
-        num_workers: Processes; 0 writes in this one.
-        hard_cases: Add a normal volume, a truncated one, one without rows, rows without a volume,
-            a volume without masks, and rows that say nothing or what cannot be.
-        prevalence: Share of the volumes with each finding.
-
-    Raises:
-        ValueError: If a parameter is out of range, or `root` holds something else.
+    `root` gets `dataset/`, `ground_truth/` and `twin.json`. Studies are sessions of one volume; the
+    held-out ones are those of the published "valid" split. `shape` decides the size of the voxels.
+    Hard cases are a normal volume, a truncated one, one without rows, rows without a volume, a
+    volume without masks, and rows that say nothing or what cannot be.
     """
-    parameters = TwinParameters(num_train, num_test, seed, shape, prevalence, hard_cases)
-    twin = ChestTwin(Path(root), "RadGenome-ChestCT", FORMAT_VERSION, parameters, _KINDS)
-    if twin.begin():
-        return twin.root
-    written = twin.paint(partial(_write, twin.root, parameters), num_workers)
-    dataset = twin.root / "dataset"
+    writer = chest_writer(
+        "RadGenome-ChestCT",
+        FORMAT_VERSION,
+        write=_write,
+        write_tables=_write_tables,
+        hard_kinds=_KINDS,
+    )
+    return writer.build(root, parameters, num_workers=num_workers)
+
+
+def _write_tables(root: Path, written: list[_Written]) -> dict[str, Any]:
+    dataset = root / "dataset"
     for split, prefix in _PREFIX.items():
         (dataset / f"{split}_preprocessed").mkdir(parents=True, exist_ok=True)
         entries = [entry for entry in written if entry.session.split == split]
@@ -124,12 +108,11 @@ def write_radgenome_twin(
             write_table(dataset / "radgenome_files" / f"{prefix}_{table}.csv", columns, rows)
     truth = {entry.session.name: entry.truth for entry in written}
     num_volumes = len(list(dataset.glob("*_preprocessed/*/*/*.nii.gz")))
-    twin.finish([entry.session for entry in written], truth, num_volumes)
-    return twin.root
+    return chest_facts(root, [entry.session for entry in written], truth, num_volumes)
 
 
 def _write(root: Path, parameters: TwinParameters, session: Session) -> _Written:
-    study = session.study(parameters.prevalence)
+    study = session.study(parameters)
     volume = plan_reconstructions(session, study, parameters.shape)[0]
     name = f"{volume.name}.nii.gz"
     folder = root / "dataset" / f"{session.split}_preprocessed" / session.patient_name
@@ -145,12 +128,7 @@ def _write(root: Path, parameters: TwinParameters, session: Session) -> _Written
         )
         tables["vqa_abnormality"].append({"Volumename": name, "Anatomy": "lung"})
         tables["region_report"].append({"Volumename": "nan", "Anatomy": "lung"})
-    truth = {
-        "split": session.split,
-        "sex": study.thorax.sex,
-        "volumes": [name],
-        "findings": [attributes(study, finding) for finding in study.findings],
-    }
+    truth = {"split": session.split, **truth_of(study, [name])}
     return _Written(session, tables, truth)
 
 

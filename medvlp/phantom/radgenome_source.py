@@ -13,4 +13,4 @@ class PhantomRadGenome(TwinSource, RadGenome):
 
     def adapt(self) -> None:
         """State the twin's own voxels."""
-        self.spacing_mm = spacing_mm(self.shape)
+        self.spacing_mm = spacing_mm(self.parameters.shape)

@@ -12,8 +12,8 @@ class Twin:
 
     Attributes:
         title: Name of the real data set.
-        writer: "module:function" called as `function(root, *, num_train, num_test, seed, shape,
-            num_workers, hard_cases)`; it returns the root.
+        writer: "module:function" called as `function(root, parameters, num_workers=...)`, with
+            `TwinParameters`; it returns the root.
         num_train: Training studies.
         num_test: Held-out studies.
         shape: Typical voxels along z, y, x.
@@ -36,7 +36,9 @@ class Twin:
 
 
 TWINS: dict[str, Twin] = {
-    "ct_rate": Twin("CT-RATE", "medvlp.phantom.ct_rate:write_twin", 1600, 300, shape=(64, 64, 64)),
+    "ct_rate": Twin(
+        "CT-RATE", "medvlp.phantom.ct_rate:write_ct_rate_twin", 1600, 300, shape=(64, 64, 64)
+    ),
     "ct_rate_fixed": Twin("CT-RATE fixed", "medvlp.phantom.ct_rate_fixed:write_ct_rate_fixed_twin"),
     "rad_chestct": Twin("Rad-ChestCT", "medvlp.phantom.rad_chestct:write_rad_chestct_twin"),
     "bimcv_r": Twin("BIMCV-R", "medvlp.phantom.bimcv_r:write_bimcv_r_twin"),

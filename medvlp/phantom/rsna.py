@@ -19,20 +19,22 @@ from medvlp.phantom.head_reports import TERMS, HeadReport, write_head_report
 from medvlp.phantom.head_scan import Lattice, Look, take, take_mask
 from medvlp.phantom.head_study import PaintedHead, paint_head_study, sample_head_study
 from medvlp.phantom.head_twin import (
-    HARD_SEED,
-    TwinParameters,
-    build_twin,
     digits,
-    seed_of,
+    hard_seed,
+    head_facts,
+    ordinary_studies,
+    reference_mm,
     thick_lattice,
+    thick_spacing_mm,
     truth_of,
+    write_additions,
     write_truth,
-    write_truth_tables,
 )
 from medvlp.phantom.nifti_file import write_bytes
 from medvlp.phantom.source import TwinSource
 from medvlp.phantom.tables import Row, write_table
-from medvlp.types import Size3D
+from medvlp.phantom.twin import TwinWriter
+from medvlp.phantom.twin_parameters import TwinParameters
 
 TITLE = "RSNA Intracranial Hemorrhage Detection"
 FORMAT_VERSION = 1
@@ -91,63 +93,36 @@ class WrittenStudy:
     truth: dict[str, Any]
 
 
-def write_rsna_twin(
-    root: str | Path,
-    *,
-    num_train: int,
-    num_test: int,
-    seed: int = 0,
-    shape: Size3D = (48, 56, 56),
-    num_workers: int = 0,
-    hard_cases: bool = True,
-) -> Path:
-    """Write the twin; a finished one is left as it is.
+def write_rsna_twin(root: str | Path, parameters: TwinParameters, *, num_workers: int = 0) -> Path:
+    """Write the twin; arguments and errors are those of `TwinWriter.build`.
 
-    Args:
-        root: Gets `stage_2_train/`, the tables, `ground_truth/` and `twin.json`.
-        num_train: Training studies.
-        num_test: Held-out studies; they lie among the others, `splits.csv` tells which.
-        seed: Of everything.
-        shape: Typical voxels along z, y, x; thick slices are fewer.
-        num_workers: Processes; 0 writes in this one.
-        hard_cases: Add a series with a missing slice, one with a tilted gantry, one with a file of
-            too few pixels, one whose header says unsigned and is not, repeated rows of the table.
-
-    Returns:
-        `root`.
+    `root` gets `stage_2_train/`, the tables, `ground_truth/` and `twin.json`. Held-out studies lie
+    among the others; `splits.csv` tells which. Hard cases are a series with a missing slice, one
+    with a tilted gantry, one with a file of too few pixels, one whose header says unsigned and is
+    not, and repeated rows of the table.
 
     Raises:
-        ValueError: If a parameter is out of range, or `root` holds something else.
         ImportError: If pydicom is missing.
     """
-    return build_twin(
-        root,
-        TITLE,
-        TwinParameters(num_train, num_test, seed, shape, hard_cases),
-        version=FORMAT_VERSION,
-        plan=_plan,
-        write=_write,
-        write_tables=_write_tables,
-        num_workers=num_workers,
-    )
+    writer = TwinWriter(TITLE, FORMAT_VERSION, _plan, _write, _write_tables)
+    return writer.build(root, parameters, num_workers=num_workers)
 
 
 def _plan(parameters: TwinParameters) -> list[PlannedStudy]:
-    studies: list[PlannedStudy] = []
-    for split, count in (("train", parameters.num_train), ("test", parameters.num_test)):
-        for number in range(count):
-            seed = seed_of(parameters, split, number)
-            studies.append(PlannedStudy(split, KINDS[number % len(KINDS)], seed))
+    studies = [
+        PlannedStudy(split, KINDS[number % len(KINDS)], seed)
+        for split, number, seed in ordinary_studies(parameters)
+    ]
     if parameters.hard_cases:
         for number, kind in enumerate(_HARD):
-            seed = (parameters.seed, HARD_SEED, number)
+            seed = hard_seed(parameters, number)
             studies.append(PlannedStudy("train", KINDS[1 + number], seed, kind))
     return studies
 
 
 def _write(root: Path, parameters: TwinParameters, planned: PlannedStudy) -> WrittenStudy:
     study = sample_head_study(planned.seed, planned.seed, planned.kinds)
-    painted = paint_head_study(study, ("ct",), spacing_mm=parameters.reference_mm)
+    painted = paint_head_study(study, ("ct",), spacing_mm=reference_mm(parameters.shape))
     rng = np.random.default_rng((*planned.seed, 7))
     where = _where(planned, parameters, rng)
     hu = take(painted, "ct", where, Look(_NOISE_HU), rng)
@@ -186,8 +161,7 @@ def _terms() -> dict[str, str]:
 
 
 def _where(planned: PlannedStudy, parameters: TwinParameters, rng: np.random.Generator) -> Lattice:
-    in_plane = parameters.in_plane_mm
-    spacing = (parameters.slice_mm(float(rng.choice([5.0, 5.5, 6.5]))), in_plane, in_plane)
+    spacing = thick_spacing_mm(parameters.shape, float(rng.choice([5.0, 5.5, 6.5])))
     gantry_deg = 16.0 if planned.hard_case == "gantry tilt" else 0.0
     tilt_deg = float(rng.uniform(-12, 12)) if rng.random() < 0.2 and not gantry_deg else 0.0
     return thick_lattice("axial", spacing, rng, tilt_deg=tilt_deg, gantry_deg=gantry_deg)
@@ -220,24 +194,8 @@ def _write_tables(root: Path, written: list[WrittenStudy]) -> dict[str, Any]:
             repeat = one.planned.hard_case == "repeated rows" and image == min(one.slices)
             rows += lines * (2 if repeat else 1)
     write_table(root / "stage_2_train.csv", ("ID", "Label"), rows)
-    splits: list[Row] = [{"study": one.study, "split": one.planned.split} for one in written]
-    write_table(root / "splits.csv", ("study", "split"), splits)
-    reports: list[Row] = [
-        {
-            "study": one.study,
-            "findings": one.report.findings,
-            "impression": one.report.impression,
-        }
-        for one in written
-    ]
-    write_table(root / "reports.csv", ("study", "findings", "impression"), reports)
-    write_truth_tables(root, {one.study: one.truth for one in written})
-    hard = [
-        {"kind": one.planned.hard_case, "study": one.study}
-        for one in written
-        if one.planned.hard_case
-    ]
-    return {"num_volumes": len(written), "hard_cases": hard}
+    write_additions(root, written)
+    return head_facts(root, written, len(written))
 
 
 class PhantomRSNA(TwinSource, RSNA):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from medvlp.data.records import StudySource
+from medvlp.phantom.twin_parameters import TwinParameters
 from medvlp.types import Size3D
 
 
@@ -15,6 +16,7 @@ class TwinSource(StudySource):
 
     Attributes:
         write_twin: Writes the twin; set it with `staticmethod(...)`.
+        parameters: What it is asked to write.
 
     Args:
         root: Folder of the twin; written by `materialise()` if it is not there.
@@ -43,9 +45,9 @@ class TwinSource(StudySource):
         if len(shape) != 3:
             raise ValueError(f"shape is {list(shape)}, expected three sizes along z, y, x")
         self.twin_root = Path(root)
-        self.num_train, self.num_test, self.seed = num_train, num_test, seed
-        self.shape: Size3D = (shape[0], shape[1], shape[2])
-        self.num_workers, self.hard_cases = num_workers, hard_cases
+        size: Size3D = (shape[0], shape[1], shape[2])
+        self.parameters = TwinParameters(num_train, num_test, seed, size, hard_cases)
+        self.num_workers = num_workers
         self.adapt()
 
     def open_reader(self, root: str) -> None:
@@ -61,23 +63,8 @@ class TwinSource(StudySource):
         Raises:
             ValueError: If the folder holds something else, or a twin of other parameters.
         """
-        self.write_twin(
-            self.twin_root,
-            num_train=self.num_train,
-            num_test=self.num_test,
-            seed=self.seed,
-            shape=self.shape,
-            num_workers=self.num_workers,
-            hard_cases=self.hard_cases,
-        )
+        self.write_twin(self.twin_root, self.parameters, num_workers=self.num_workers)
 
     def describe(self) -> dict[str, Any]:
         """State where the twin lies and all that decides its content."""
-        return {
-            **super().describe(),
-            "num_train": self.num_train,
-            "num_test": self.num_test,
-            "seed": self.seed,
-            "shape": list(self.shape),
-            "hard_cases": self.hard_cases,
-        }
+        return {**super().describe(), **self.parameters.as_json()}

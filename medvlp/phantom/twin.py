@@ -1,8 +1,9 @@
-"""What every twin shares: `twin.json`, the refusal of foreign folders, many processes that paint.
+"""The course of writing a twin: `twin.json`, the refusal of foreign folders, many processes.
 
-A writer begins with `prepare_root`, which says whether the twin is there already, paints its items
-with `paint_all`, writes its tables, and ends with `finish`. A twin that was interrupted begins
-again and leaves out the volumes that are there: write a volume last, after what belongs to it.
+A `TwinWriter` begins with `prepare_root`, which says whether the twin is there already, paints its
+studies with `paint_all`, writes its tables, and ends with `finish`. A twin that was interrupted
+begins again and leaves out the volumes that are there: write a volume last, after what belongs to
+it.
 """
 
 import json
@@ -10,35 +11,70 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from medvlp.phantom.tables import write_json
-from medvlp.types import Size3D
+from medvlp.phantom.twin_parameters import TwinParameters
 
 RECORD = "twin.json"
-MIN_SIZE = 16
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def check_sizes(num_train: int, num_test: int, shape: Size3D) -> None:
-    """Refuse a twin that would be empty or too coarse.
+@dataclass(frozen=True)
+class TwinWriter(Generic[Item, Result]):
+    """How the twin of a data set is planned, painted and recorded.
 
-    Raises:
-        ValueError: With the numbers.
+    Attributes:
+        title: Name of the real data set.
+        version: Of what is written; count up whenever bytes change.
+        plan: Lists the studies.
+        write: Writes one, called as `write(root, parameters, study)`; importable by name.
+        write_tables: Writes what comes last, called as `write_tables(root, written)`, and returns
+            facts for `twin.json`: `num_volumes`, `hard_cases` (a list of `{"kind", "study"}`).
+        state: States the parameters as `twin.json` has them.
     """
-    if num_train < 1 or num_test < 0:
-        raise ValueError(
-            f"{num_train} training and {num_test} held-out studies: at least one training study "
-            "is needed, and no negative number"
-        )
-    if min(shape) < MIN_SIZE:
-        raise ValueError(f"shape {shape} is too small, take {MIN_SIZE} or more")
+
+    title: str
+    version: int
+    plan: Callable[[TwinParameters], Sequence[Item]]
+    write: Callable[[Path, TwinParameters, Item], Result]
+    write_tables: Callable[[Path, list[Result]], Mapping[str, Any]]
+    state: Callable[[TwinParameters], dict[str, Any]] = TwinParameters.as_json
+
+    def build(self, root: str | Path, parameters: TwinParameters, *, num_workers: int) -> Path:
+        """Write the twin, or finish one that was interrupted; a finished one is left as it is.
+
+        Args:
+            root: Where to.
+            parameters: All that decides the content.
+            num_workers: Processes; 0 writes in this one.
+
+        Returns:
+            `root`.
+
+        Raises:
+            ValueError: If a parameter is out of range, or `root` holds something else.
+        """
+        root, stated = Path(root), self.state(parameters)
+        parameters.check()
+        if parameters.prevalence is not None and "prevalence" not in stated:
+            raise ValueError(f"the twin of {self.title} takes no --prevalence")
+        if prepare_root(root, self.title, version=self.version, parameters=stated):
+            return root
+        write = partial(self.write, root, parameters)
+        title = f"Painting {self.title} twin"
+        written = paint_all(write, self.plan(parameters), num_workers, title)
+        facts = self.write_tables(root, written)
+        finish(root, self.title, version=self.version, parameters=stated, facts=facts)
+        return root
 
 
 def prepare_root(root: Path, twin_of: str, *, version: int, parameters: Mapping[str, Any]) -> bool:

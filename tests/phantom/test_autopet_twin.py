@@ -2,6 +2,7 @@ import csv
 import gzip
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ from medvlp.data.sampling import EachLesion
 from medvlp.data.volume_dataset import SampleKey, VolumeDataset
 from medvlp.phantom.autopet import write_autopet_twin
 from medvlp.phantom.autopet_source import PhantomAutoPET
+from medvlp.phantom.twin_parameters import TwinParameters
 from medvlp.phantom.whole_body import ORGANS
 
 SIZES: dict[str, Any] = {"num_train": 5, "num_test": 2, "seed": 3, "shape": (64, 48, 48)}
+WANTED = TwinParameters(**SIZES, hard_cases=True)
 
 
 @pytest.fixture(scope="module")
 def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_autopet_twin(tmp_path_factory.mktemp("autopet") / "twin", **SIZES)
+    return write_autopet_twin(tmp_path_factory.mktemp("autopet") / "twin", WANTED)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +206,7 @@ def test_patches_of_every_lesion_show_it(twin: Path, truth, tmp_path: Path) -> N
 def test_it_can_be_written_by_several_processes_and_finished_later(
     twin: Path, tmp_path: Path
 ) -> None:
-    again = write_autopet_twin(tmp_path / "twin", **SIZES, num_workers=1)
+    again = write_autopet_twin(tmp_path / "twin", WANTED, num_workers=1)
     files = sorted(path.relative_to(twin) for path in twin.rglob("*") if path.is_file())
     assert files == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
     for file in files:
@@ -213,7 +216,7 @@ def test_it_can_be_written_by_several_processes_and_finished_later(
     lost.unlink()
     record = json.loads((again / "twin.json").read_text())
     (again / "twin.json").write_text(json.dumps({**record, "finished": False}))
-    write_autopet_twin(again, **SIZES)
+    write_autopet_twin(again, WANTED)
     assert lost.read_bytes() == content
 
 
@@ -224,6 +227,4 @@ def test_the_source_writes_itself_and_refuses_another(tmp_path: Path) -> None:
     assert len(list(source.studies())) == 3
     assert source.describe()["num_train"] == 2 and source.describe()["test_fraction"] == 0.2
     with pytest.raises(ValueError, match="num_train: found 2, asked for 3"):
-        write_autopet_twin(
-            source.root, num_train=3, num_test=1, shape=(32, 24, 24), hard_cases=False
-        )
+        write_autopet_twin(source.root, replace(source.parameters, num_train=3))

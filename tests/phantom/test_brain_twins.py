@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -18,9 +19,11 @@ from medvlp.phantom.head_canvas import finding_id
 from medvlp.phantom.mr_rate import PhantomMRRate, write_mr_rate_twin
 from medvlp.phantom.pub_brain_5 import PhantomPubBrain5, write_pub_brain_5_twin
 from medvlp.phantom.pub_brain_5_plan import KIND_OF
+from medvlp.phantom.twin_parameters import TwinParameters
 
 SHAPE = (32, 24, 24)
 SIZES = {"num_train": 11, "num_test": 5, "seed": 2, "shape": SHAPE}
+WANTED = TwinParameters(**SIZES, hard_cases=True)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -43,12 +46,12 @@ def prepared(source: StudySource, folder: Path) -> tuple[Manifest, str]:
 
 @pytest.fixture(scope="module")
 def pub_brain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pub_brain_5_twin(tmp_path_factory.mktemp("pub_brain_5"), **SIZES)
+    return write_pub_brain_5_twin(tmp_path_factory.mktemp("pub_brain_5"), WANTED)
 
 
 @pytest.fixture(scope="module")
 def mr_rate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_mr_rate_twin(tmp_path_factory.mktemp("mr_rate"), **SIZES)
+    return write_mr_rate_twin(tmp_path_factory.mktemp("mr_rate"), WANTED)
 
 
 def test_pub_brain_5_lies_as_hlip_reads_it(pub_brain: Path) -> None:
@@ -127,9 +130,9 @@ def test_pub_brain_5_is_prepared(pub_brain: Path, tmp_path: Path) -> None:
 
 def test_an_other_twin_in_the_folder_is_refused(pub_brain: Path) -> None:
     with pytest.raises(ValueError, match="twin of other parameters"):
-        write_pub_brain_5_twin(pub_brain, **{**SIZES, "seed": 9})
+        write_pub_brain_5_twin(pub_brain, replace(WANTED, seed=9))
     with pytest.raises(ValueError, match="twin of other parameters"):
-        write_mr_rate_twin(pub_brain, **SIZES)
+        write_mr_rate_twin(pub_brain, WANTED)
 
 
 def test_mr_rate_lies_as_on_the_hub(mr_rate: Path) -> None:

@@ -1,6 +1,7 @@
 import csv
 import gzip
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -9,13 +10,15 @@ import pytest
 from medvlp.data.ct_rate import CTRate
 from medvlp.phantom.canvas import organ_id
 from medvlp.phantom.ct_rate import write_ct_rate_twin
-from medvlp.phantom.ct_rate_plan import TwinParameters, plan_sessions
+from medvlp.phantom.ct_rate_plan import plan_sessions
 from medvlp.phantom.ct_rate_source import PhantomCTRate
 from medvlp.phantom.finding import LABELS, finding_id
 from medvlp.phantom.reports import prompt
+from medvlp.phantom.twin_parameters import TwinParameters
 
 SHAPE = (24, 28, 28)
-SIZES = {"num_train": 10, "num_valid": 4, "seed": 3, "shape": SHAPE}
+WANTED = TwinParameters(num_train=10, num_test=4, seed=3, shape=SHAPE, hard_cases=True)
+SMALL = TwinParameters(num_train=3, num_test=1, seed=3, shape=SHAPE)
 TABLES = (
     "dataset/metadata/train_metadata.csv",
     "dataset/metadata/validation_metadata.csv",
@@ -28,7 +31,7 @@ TABLES = (
 
 @pytest.fixture(scope="module")
 def twin(tmp_path_factory):
-    return write_ct_rate_twin(tmp_path_factory.mktemp("twin"), **SIZES, hard_cases=True)
+    return write_ct_rate_twin(tmp_path_factory.mktemp("twin"), WANTED)
 
 
 def rows(path):
@@ -161,16 +164,15 @@ def test_hard_cases_are_listed_and_hard(twin):
 
 def test_a_larger_twin_begins_with_the_smaller_one():
     def sessions(count):
-        return plan_sessions(TwinParameters(count, 0, 7, SHAPE, 0.3, False))
+        return plan_sessions(TwinParameters(count, 0, 7, SHAPE))
 
     assert sessions(60)[:25] == sessions(25)
     assert {session.letter for session in sessions(60)} >= {"a", "b"}
 
 
 def test_workers_write_what_one_process_writes(tmp_path):
-    sizes = {**SIZES, "num_train": 3, "num_valid": 1}
-    first = write_ct_rate_twin(tmp_path / "here", **sizes)
-    second = write_ct_rate_twin(tmp_path / "workers", **sizes, num_workers=1)
+    first = write_ct_rate_twin(tmp_path / "here", SMALL)
+    second = write_ct_rate_twin(tmp_path / "workers", SMALL, num_workers=1)
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert files == sorted(p.relative_to(second) for p in second.rglob("*") if p.is_file())
     for file in files:
@@ -178,17 +180,16 @@ def test_workers_write_what_one_process_writes(tmp_path):
 
 
 def test_a_finished_twin_is_left_alone_and_a_broken_off_one_is_completed(tmp_path):
-    sizes = {**SIZES, "num_train": 3, "num_valid": 1}
-    write_ct_rate_twin(tmp_path, **sizes)
+    write_ct_rate_twin(tmp_path, SMALL)
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    write_ct_rate_twin(tmp_path, **sizes)
+    write_ct_rate_twin(tmp_path, SMALL)
     assert times == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     record = json.loads((tmp_path / "twin.json").read_text())
     (tmp_path / "twin.json").write_text(json.dumps({**record, "finished": False}))
     lost = tmp_path / "dataset/train/train_1/train_1_a/train_1_a_1.nii.gz"
     content = lost.read_bytes()
     lost.unlink()
-    write_ct_rate_twin(tmp_path, **sizes)
+    write_ct_rate_twin(tmp_path, SMALL)
     assert lost.read_bytes() == content
     kept = tmp_path / "dataset/valid/valid_1/valid_1_a/valid_1_a_1.nii.gz"
     assert kept.stat().st_mtime_ns == times[kept]
@@ -196,13 +197,13 @@ def test_a_finished_twin_is_left_alone_and_a_broken_off_one_is_completed(tmp_pat
 
 def test_other_parameters_in_the_same_folder_are_refused(twin):
     with pytest.raises(ValueError, match="num_train: found 10, asked for 11"):
-        write_ct_rate_twin(twin, **{**SIZES, "num_train": 11}, hard_cases=True)
+        write_ct_rate_twin(twin, replace(WANTED, num_train=11))
 
 
 def test_a_real_data_set_is_never_written_into(tmp_path):
     (tmp_path / "dataset").mkdir()
     with pytest.raises(ValueError, match="not a twin"):
-        write_ct_rate_twin(tmp_path, **SIZES)
+        write_ct_rate_twin(tmp_path, WANTED)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +212,7 @@ def test_a_real_data_set_is_never_written_into(tmp_path):
 )
 def test_senseless_sizes_are_refused(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
-        write_ct_rate_twin(tmp_path, **{**SIZES, **change})
+        write_ct_rate_twin(tmp_path, replace(SMALL, **change))
 
 
 def test_the_ct_rate_source_reads_the_twin(twin):

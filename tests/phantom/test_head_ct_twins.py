@@ -19,9 +19,11 @@ from medvlp.data.scan import reorient
 from medvlp.phantom.cq500 import PhantomCQ500, write_cq500_twin
 from medvlp.phantom.head_canvas import finding_id
 from medvlp.phantom.rsna import PhantomRSNA, write_rsna_twin
+from medvlp.phantom.twin_parameters import TwinParameters
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*copies of slices", "ignore:.*shifted straight")
 SIZES = {"num_train": 5, "num_test": 1, "seed": 1, "shape": (32, 24, 24)}
+WANTED = TwinParameters(**SIZES, hard_cases=True)
 
 
 def prepared(source: StudySource, folder: Path) -> tuple[Manifest, str]:
@@ -52,12 +54,12 @@ def cases(root: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def rsna(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_rsna_twin(tmp_path_factory.mktemp("rsna"), **SIZES)
+    return write_rsna_twin(tmp_path_factory.mktemp("rsna"), WANTED)
 
 
 @pytest.fixture(scope="module")
 def cq500(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_cq500_twin(tmp_path_factory.mktemp("cq500"), **SIZES)
+    return write_cq500_twin(tmp_path_factory.mktemp("cq500"), WANTED)
 
 
 def test_rsna_slices_lie_loose_with_six_rows_each(rsna: Path) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from medvlp.phantom.npz_file import write_npz
 from medvlp.phantom.tables import write_table
-from medvlp.phantom.twin import check_sizes, finish, paint_all, prepare_root
+from medvlp.phantom.twin import finish, paint_all, prepare_root
+from medvlp.phantom.twin_parameters import TwinParameters
 
 PARAMETERS = {"seed": 1, "shape": (32, 32, 32)}
 
@@ -61,11 +62,13 @@ def test_results_come_in_order(num_workers: int) -> None:
 
 
 def test_sizes() -> None:
-    check_sizes(1, 0, (16, 16, 16))
+    TwinParameters(1, 0, shape=(16, 16, 16)).check()
     with pytest.raises(ValueError, match="at least one training study"):
-        check_sizes(0, 3, (16, 16, 16))
+        TwinParameters(0, 3).check()
     with pytest.raises(ValueError, match="too small"):
-        check_sizes(1, 0, (16, 15, 16))
+        TwinParameters(1, 0, shape=(16, 15, 16)).check()
+    with pytest.raises(ValueError, match="not between 0 and 1"):
+        TwinParameters(1, 0, prevalence=1.5).check()
 
 
 def test_a_table_may_start_with_a_byte_order_mark(tmp_path: Path) -> None:

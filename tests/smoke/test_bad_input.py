@@ -17,6 +17,7 @@ import pytest
 
 from medvlp import config, evaluate
 from medvlp.phantom.ct_rate import write_ct_rate_twin
+from medvlp.phantom.twin_parameters import TwinParameters
 from medvlp.prepare import prepare
 from medvlp.train import train
 from medvlp.user_errors import one_line_errors, user_message
@@ -44,7 +45,7 @@ Rows = list[dict[str, str]]
 @pytest.fixture(scope="module")
 def twin(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("raw") / "twin"
-    return write_ct_rate_twin(root, num_train=12, num_valid=6, shape=(32, 32, 32), num_workers=0)
+    return write_ct_rate_twin(root, TwinParameters(12, 6, shape=(32, 32, 32)))
 
 
 @pytest.fixture
