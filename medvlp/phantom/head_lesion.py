@@ -17,6 +17,19 @@ LOBES: dict[str, Point] = {
 }
 """Middles of the lobes of one half (z, y, |x|)."""
 
+PLACES = (
+    *LOBES,
+    "frontal convexity",
+    "parietal convexity",
+    "occipital convexity",
+    "both hemispheres",
+    "basal cisterns",
+    "sylvian fissure",
+    "lateral ventricle",
+    "lateral ventricles",
+)
+"""All words for where a finding is, but for its side."""
+
 TUMOURS = ("glioma", "meningioma", "metastasis")
 BLEEDS = ("intraparenchymal", "intraventricular", "subarachnoid", "subdural", "epidural")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medvlp.phantom.head_lesion import HeadLesion
+from medvlp.phantom.head_lesion import PLACES, HeadLesion
 from medvlp.phantom.head_study import MASS_EFFECT_MM, MIDLINE_SHIFT_MM, HeadStudy
 
 NORMAL = "No significant abnormalities"
@@ -46,6 +46,28 @@ _ABSENT = (
     "There is no {term}.",
     "No evidence of {term}.",
 )
+_VENTRICLES = {True: "The ventricles are enlarged.", False: "The ventricles are of normal size."}
+_SHIFTED = "The midline is shifted to the {side} by {shift} mm."
+_MASS_EFFECT = "There is mass effect without significant midline shift."
+_STRAIGHT = "There is no midline shift."
+_SHIFT_IMPRESSION = "Midline shift."
+
+
+def all_wordings() -> tuple[str, ...]:
+    """List all that a report is made of: names, places, and sentences with {fields} open."""
+    return (
+        NORMAL,
+        *TERMS.values(),
+        *PLACES,
+        *_PLACED,
+        *_DESCRIBED.values(),
+        *_ABSENT,
+        *_VENTRICLES.values(),
+        _SHIFTED,
+        _MASS_EFFECT,
+        _STRAIGHT,
+        _SHIFT_IMPRESSION,
+    )
 
 
 @dataclass(frozen=True)
@@ -81,9 +103,7 @@ def write_head_report(
             sentences.append(_DESCRIBED[lesion.kind])
     if study.large_ventricles:
         names.append(terms.get("ventriculomegaly", TERMS["ventriculomegaly"]))
-        sentences.append("The ventricles are enlarged.")
-    else:
-        sentences.append("The ventricles are of normal size.")
+    sentences.append(_VENTRICLES[study.large_ventricles])
     absent = [kind for kind in terms if kind not in study.kinds and kind != "ventriculomegaly"]
     for number in rng.permutation(len(absent))[:2]:
         wording = _ABSENT[int(rng.integers(len(_ABSENT)))]
@@ -91,7 +111,7 @@ def write_head_report(
     sentences.append(_midline(study))
     impression = ". ".join(names or [NORMAL]) + "."
     if abs(study.head.shift_mm) >= MIDLINE_SHIFT_MM:
-        impression += " Midline shift."
+        impression += f" {_SHIFT_IMPRESSION}"
     return HeadReport(" ".join(sentences), impression)
 
 
@@ -108,10 +128,10 @@ def _midline(study: HeadStudy) -> str:
     shift_mm = study.head.shift_mm
     side = "left" if shift_mm > 0 else "right"
     if abs(shift_mm) >= MIDLINE_SHIFT_MM:
-        return f"The midline is shifted to the {side} by {abs(shift_mm):.0f} mm."
+        return _SHIFTED.format(side=side, shift=f"{abs(shift_mm):.0f}")
     if abs(shift_mm) >= MASS_EFFECT_MM:
-        return "There is mass effect without significant midline shift."
-    return "There is no midline shift."
+        return _MASS_EFFECT
+    return _STRAIGHT
 
 
 def _lowered(term: str) -> str:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 
 from medvlp.phantom.finding import LABELS
+from medvlp.phantom.head_reports import all_wordings
+from medvlp.phantom.mr_rate_plan import TERMS as MR_RATE_TERMS
 from medvlp.phantom.reports import all_sentences, wordings
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -25,6 +27,7 @@ _PROMPT_FRAMES = (
     " indicating reflecting representing suggesting indicative of suggestive of related to"
     " opacity nodule calcification"
 )
+_MR_FRAMES = "Headache. Multiplanar multisequence MRI of the brain. The scan shows: head CT, MR."
 _COMMON = """
     a about after all also an and are area as at be been before between bilateral both but by
     can case change changes chest clinical compared consistent ct density detected dimension
@@ -42,13 +45,16 @@ def build_vocabulary() -> list[str]:
     """Return the tokens in the order of their ids.
 
     Special tokens come first, then single characters and their continuations, so that any text
-    can be spelt out; then whole words of the grammar and of the prompts, and numbers.
+    can be spelt out; then whole words of the chest grammar and of the prompts, and numbers. The
+    words of the head twins come last: the ids of all others are as they were without them.
     """
     letters = [c for c in _CHARACTERS if c.isalnum()]
     tokens = [*SPECIAL_TOKENS, *_CHARACTERS, *(f"##{c}" for c in letters)]
     tokens += [f"##{piece}" for piece in _PIECES.split()]
     tokens += sorted({word for text in _texts() for word in _words(text)} | set(_COMMON.split()))
     tokens += [str(number) for number in range(_MAX_NUMBER + 1)]
+    head = (*all_wordings(), *MR_RATE_TERMS.values(), _MR_FRAMES)
+    tokens += sorted({word for text in head for word in _words(text)})
     return list(dict.fromkeys(tokens))
 
 

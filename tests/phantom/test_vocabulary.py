@@ -1,7 +1,12 @@
+from dataclasses import replace
 from importlib import resources
 
+import numpy as np
 import pytest
 
+from medvlp.phantom.head_reports import TERMS, write_head_report
+from medvlp.phantom.head_study import sample_head_study
+from medvlp.phantom.mr_rate_plan import TERMS as MR_RATE_TERMS
 from medvlp.phantom.reports import all_sentences
 from medvlp.phantom.vocabulary import build_vocabulary
 from medvlp.text.tokenizers import WordPieceTokenizer
@@ -9,7 +14,7 @@ from medvlp.text.tokenizers import WordPieceTokenizer
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return WordPieceTokenizer("phantom", 64)
+    return WordPieceTokenizer("phantom", 128)
 
 
 def test_the_shipped_file_is_what_the_function_builds():
@@ -32,6 +37,26 @@ def test_words_of_the_grammar_are_single_tokens(tokenizer):
     assert not (ids == 1).any()
     continued = {i for i, token in enumerate(vocabulary) if token.startswith("##")}
     assert not continued & set(ids.flatten().tolist())
+
+
+@pytest.mark.parametrize("kind", TERMS)
+def test_words_of_head_reports_are_single_tokens(tokenizer, kind):
+    vocabulary = build_vocabulary()
+    large = kind == "ventriculomegaly"
+    for number in range(40):
+        study = sample_head_study((number,), (number, 1), () if large else (kind,))
+        study = replace(study, large_ventricles=large)
+        for terms in (TERMS, MR_RATE_TERMS):
+            report = write_head_report(study, np.random.default_rng(number), terms=terms)
+            ids = tokenizer([report.findings, report.impression]).input_ids
+            tokens = {vocabulary[i] for i in ids.flatten().tolist()}
+            assert "[UNK]" not in tokens
+            assert not [token for token in tokens if token.startswith("##")]
+
+
+def test_ids_of_the_chest_words_do_not_depend_on_the_head():
+    # the first word of the heads' own follows the largest number
+    assert build_vocabulary().index("acute") == 582
 
 
 @pytest.mark.parametrize(
