@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from medvlp.data.additions import Additions
+from medvlp.data.choices import check_choice
+from medvlp.data.listing import folders_in
 from medvlp.data.readers.registry import Irregular
 from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.tables import read_table
@@ -85,9 +87,7 @@ class CQ500(StudySource):
         label_names: Sequence[str] = LABEL_NAMES,
         irregular: Irregular = "correct",
     ) -> None:
-        unknown = [name for name in label_names if name not in LABEL_NAMES]
-        if unknown or not label_names:
-            raise ValueError(f"label_names is {list(label_names)}, expected {list(LABEL_NAMES)}")
+        check_choice("label_names", label_names, LABEL_NAMES)
         if series not in CHOICES:
             raise ValueError(f"series is {series!r}, expected one of {', '.join(CHOICES)}")
         self.root = Path(root)
@@ -152,9 +152,9 @@ class CQ500(StudySource):
         level = [self.root]
         for _ in range(_MAX_DEPTH):
             below: list[Path] = []
-            for folder in (entry for parent in level for entry in _folders_in(parent)):
+            for folder in (entry for parent in level for entry in folders_in(parent)):
                 match = _PATIENT.fullmatch(folder.name)
-                if match and any(map(_is_study, _folders_in(folder))):
+                if match and any(map(_is_study, folders_in(folder))):
                     found.setdefault(f"CQ500-CT-{match[1]}", folder)
                 else:
                     below.append(folder)
@@ -162,7 +162,7 @@ class CQ500(StudySource):
         return found
 
     def _scans(self, name: str, folder: Path) -> tuple[ScanRecord, ...]:
-        series = [s for study in _folders_in(folder) for s in _folders_in(study) if _files(s)]
+        series = [s for study in folders_in(folder) for s in folders_in(study) if _files(s)]
         chosen = [s for s in series if self.series == "all" or not _reason(s.name)]
         if chosen and self.series in ("thin", "thick"):
             pick = max if self.series == "thin" else min
@@ -199,11 +199,6 @@ def _majority(row: Mapping[str, str], label: str) -> int:
 
 def _is_study(folder: Path) -> bool:
     return not _PATIENT.fullmatch(folder.name)
-
-
-def _folders_in(folder: Path) -> list[Path]:
-    entries = [entry for entry in os.scandir(folder) if entry.is_dir()]
-    return sorted(Path(entry.path) for entry in entries if not entry.name.startswith("."))
 
 
 def _files(folder: Path) -> tuple[Path, ...]:

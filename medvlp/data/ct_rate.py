@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medvlp.data.ct_rate_tree import VOLUME_NAME, volume_files
+from medvlp.data.choices import check_choice
+from medvlp.data.ct_rate_tree import VOLUME_NAME, dataset_folder, volume_files
 from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.scan import Rescale, check_orientation
 from medvlp.data.tables import is_empty, read_table
@@ -79,9 +80,7 @@ class CTRate(StudySource):
         excluded: Sequence[str] = EXCLUDED,
         anatomy_masks: str | None = None,
     ) -> None:
-        unknown = [split for split in splits if split not in _SPLIT]
-        if unknown or not splits:
-            raise ValueError(f"splits is {list(splits)}, expected a choice of {list(_SPLIT)}")
+        check_choice("splits", splits, _SPLIT)
         if orientation is not None:
             check_orientation(orientation)
         self.root = Path(root)
@@ -112,9 +111,8 @@ class CTRate(StudySource):
             yield from self._split_studies(dataset, split)
 
     def _dataset_folder(self) -> Path:
-        for folder in (self.root / "dataset", self.root):
-            if (folder / "metadata").is_dir():
-                return folder
+        if folder := dataset_folder(self.root, "metadata"):
+            return folder
         raise FileNotFoundError(
             f"no CT-RATE under {self.root}: expected dataset/{{train,valid,metadata,"
             "radiology_text_reports,multi_abnormality_labels}. Request access at "

@@ -8,6 +8,12 @@ VOLUME_NAME = re.compile(r"((train|valid)_\d+)_([a-z]+)_(\d+)\.nii(\.gz)?")
 """Patient, split, session letter, number of the reconstruction, suffix."""
 
 
+def dataset_folder(root: Path, holds: str) -> Path | None:
+    """Find the folder that has a folder `holds` in it: `dataset/`, or the root itself."""
+    candidates = (root / "dataset", root)
+    return next((folder for folder in candidates if (folder / holds).is_dir()), None)
+
+
 def volume_files(folder: Path) -> dict[str, Path]:
     """Find <patient>/<session>/<volume> by listing: no path is ever built from a table.
 

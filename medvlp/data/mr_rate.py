@@ -25,7 +25,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
+from medvlp.data.choices import check_choice
+from medvlp.data.records import SPLITS, ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.tables import is_empty, read_table
 
 Row = dict[str, str]
@@ -106,10 +107,8 @@ class MRRate(StudySource):
         sequences: Sequence[str] = SEQUENCES,
         label_names: Sequence[str] = LABEL_NAMES,
     ) -> None:
-        if not splits or set(splits) - set(_SPLIT.values()):
-            raise ValueError(f"splits is {list(splits)}, expected a choice of train, val, test")
-        if not sequences or set(sequences) - set(SEQUENCES):
-            raise ValueError(f"sequences is {list(sequences)}, expected some of {list(SEQUENCES)}")
+        check_choice("splits", splits, SPLITS)
+        check_choice("sequences", sequences, SEQUENCES)
         self.root = Path(root)
         self.splits, self.sequences = tuple(splits), tuple(sequences)
         self.label_names = tuple(label_names)

@@ -30,6 +30,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from medvlp.data.additions import Additions
+from medvlp.data.choices import check_choice
+from medvlp.data.listing import folders_in
 from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.tables import read_table
 
@@ -85,9 +87,7 @@ class PubBrain5(StudySource):
         splits: str | None = None,
         reports: str | None = None,
     ) -> None:
-        unknown = [source for source in sources if source not in SOURCES]
-        if unknown or not sources:
-            raise ValueError(f"sources is {list(sources)}, expected a choice of {list(SOURCES)}")
+        check_choice("sources", sources, SOURCES)
         self.root = Path(root)
         self.sources = tuple(sources)
         self.table = table
@@ -159,7 +159,7 @@ class PubBrain5(StudySource):
             elif source == "brats23":
                 yield from _brats_folders(folder)
             else:
-                yield from ((f"{source}/{study.name}", study) for study in _folders_in(folder))
+                yield from ((f"{source}/{study.name}", study) for study in folders_in(folder))
 
     def _scans(self, study_id: str, folders: Mapping[str, Path]) -> tuple[ScanRecord, ...]:
         if study_id not in folders:
@@ -174,7 +174,7 @@ class PubBrain5(StudySource):
         else:
             files = {
                 series.name: series / "nifti" / "SERIES.nii.gz"
-                for series in _folders_in(folder)
+                for series in folders_in(folder)
                 if not _ANNOTATION.search(series.name)
             }
         scans: list[ScanRecord] = []
@@ -229,16 +229,11 @@ def _brats_folders(root: Path) -> Iterator[tuple[str, Path]]:
     for dataset, kind in BRATS_SETS.items():
         if not (root / dataset).is_dir():
             continue
-        for folder in _folders_in(root / dataset):
+        for folder in folders_in(root / dataset):
             part = "train" if "Train" in folder.name else "test"
             if part == "train" or "Validation" in folder.name:
-                for study in _folders_in(folder):
+                for study in folders_in(folder):
                     yield f"brats23/{part}/{kind}/{study.name}", study
-
-
-def _folders_in(folder: Path) -> list[Path]:
-    entries = [entry for entry in os.scandir(folder) if entry.is_dir()]
-    return sorted(Path(entry.path) for entry in entries if not entry.name.startswith("."))
 
 
 def _volumes(folder: Path) -> list[str]:

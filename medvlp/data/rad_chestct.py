@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medvlp.data.choices import check_choice
 from medvlp.data.records import SPLITS, ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.scan import check_orientation
 from medvlp.data.tables import is_empty, nearest, stream_table
@@ -78,9 +79,7 @@ class RadChestCT(StudySource):
         orientation: str = "IPL",
         classes: Mapping[str, str] | None = None,
     ) -> None:
-        unknown = [split for split in splits if split not in _SPLIT]
-        if unknown or not splits:
-            raise ValueError(f"splits is {list(splits)}, expected a choice of {list(_SPLIT)}")
+        check_choice("splits", splits, _SPLIT)
         if merge_into is not None and merge_into not in SPLITS:
             raise ValueError(f"merge_into is {merge_into!r}, expected one of {SPLITS} or null")
         check_orientation(orientation)

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medvlp.data.ct_rate_tree import VOLUME_NAME, volume_files
+from medvlp.data.ct_rate_tree import VOLUME_NAME, dataset_folder, volume_files
 from medvlp.data.radgenome_questions import KINDS, WORDINGS, QuestionTables
 from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.scan import check_orientation
@@ -121,9 +121,8 @@ class RadGenome(StudySource):
             yield from self._split_studies(dataset, split)
 
     def _dataset_folder(self) -> Path:
-        for folder in (self.root / "dataset", self.root):
-            if (folder / "radgenome_files").is_dir():
-                return folder
+        if folder := dataset_folder(self.root, "radgenome_files"):
+            return folder
         raise FileNotFoundError(
             f"no RadGenome-ChestCT under {self.root}: expected dataset/{{train_preprocessed,"
             "valid_preprocessed,radgenome_files}. Request access at "

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from medvlp.data.additions import Additions
+from medvlp.data.choices import check_choice
 from medvlp.data.readers.registry import Irregular
 from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.rsna_index import Instance, index_instances
@@ -78,9 +79,7 @@ class RSNA(StudySource):
         irregular: Irregular = "correct",
         num_workers: int | None = None,
     ) -> None:
-        unknown = [name for name in label_names if name not in LABEL_NAMES]
-        if unknown or not label_names:
-            raise ValueError(f"label_names is {list(label_names)}, expected {list(LABEL_NAMES)}")
+        check_choice("label_names", label_names, LABEL_NAMES)
         self.root = Path(root)
         self.index = Path(index) if index else None
         self.additions = Additions(
