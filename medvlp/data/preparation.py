@@ -97,17 +97,22 @@ def prepare_dataset(
         cache = VolumeCache(folder / "volumes")
         remove_leftovers(folder)
         jobs = [_Job(scan, recipe, cache, device) for study in studies for scan in study.scans]
-        outcomes: dict[str, Outcome] = {}
-        for outcome in engine.run(prepare_scan, jobs):
-            outcomes[outcome.scan_id] = outcome
-            if on_scan is not None:
-                on_scan(outcome, len(jobs))
+        outcomes = _outcomes(engine, jobs, on_scan)
         rows = [row for study in studies if (row := _row(study, outcomes))["scans"]]
         refused = _refused(studies, outcomes)
         skips = [*source.skips, *refused, *_lost(studies, rows)]
         write_quarantine(quarantine_file(folder), skips)
         check_share(refused, len(jobs), allowed=max_quarantine_share, folder=folder)
         return write_manifest(folder, rows, _dataset(source, recipe, skips))
+
+
+def _outcomes(engine: Engine, jobs: list[_Job], on_scan: OnScan | None) -> dict[str, Outcome]:
+    outcomes: dict[str, Outcome] = {}
+    for outcome in engine.run(prepare_scan, jobs):
+        outcomes[outcome.scan_id] = outcome
+        if on_scan is not None:
+            on_scan(outcome, len(jobs))
+    return outcomes
 
 
 def prepare_scan(job: _Job) -> Outcome:
