@@ -58,7 +58,7 @@ class Inspection:
             ("left out", f"{len(self.refused):,}"),
             ("width x height", f"{median} (from {least} to {largest})"),
             ("modes", ", ".join(f"{mode} {count:,}" for mode, count in self.modes.items())),
-            *((f"skipped: {reason}", f"{count:,}") for reason, count in self.skips.items()),
+            *((f"left out: {reason}", f"{count:,}") for reason, count in self.skips.items()),
         ]
 
 

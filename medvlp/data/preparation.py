@@ -100,7 +100,7 @@ def prepare_dataset(
         outcomes = _outcomes(engine, jobs, on_scan)
         rows = [row for study in studies if (row := _row(study, outcomes))["scans"]]
         refused = _refused(studies, outcomes)
-        skips = [*source.skips, *refused, *_lost(studies, rows)]
+        skips = [*source.skips, *refused, *_corrected(studies, outcomes), *_lost(studies, rows)]
         write_quarantine(quarantine_file(folder), skips)
         check_share(refused, len(jobs), allowed=max_quarantine_share, folder=folder)
         return write_manifest(folder, rows, _dataset(source, recipe, skips))
@@ -204,7 +204,7 @@ def fingerprint(record: ScanRecord) -> str:
     paths += [path for folder in series for path in folder.rglob("*") if path.is_file()]
     states = [path.stat() for path in paths]
     geometry = (record.spacing_mm, record.rescale, record.orientation)
-    stated = (*geometry, record.modality, record.irregular)
+    stated = (*geometry, record.modality, record.irregular, record.stack)
     size = sum(state.st_size for state in states)
     return f"{len(states)} {size} {max(state.st_mtime_ns for state in states)} {stated}"
 
@@ -269,6 +269,16 @@ def _row(study: StudyRecord, outcomes: dict[str, Outcome]) -> Row:
 def _refused(studies: list[StudyRecord], outcomes: dict[str, Outcome]) -> list[Skip]:
     scans = [outcomes[scan.scan_id] for study in studies for scan in study.scans]
     return [Skip(str(scan.path), scan.reason) for scan in scans if scan.facts is None]
+
+
+def _corrected(studies: list[StudyRecord], outcomes: dict[str, Outcome]) -> list[Skip]:
+    scans = [outcomes[scan.scan_id] for study in studies for scan in study.scans]
+    return [
+        Skip(str(scan.path), text)
+        for scan in scans
+        if scan.facts is not None
+        for text in scan.facts.get("corrections", ())
+    ]
 
 
 def _lost(studies: list[StudyRecord], rows: list[Row]) -> list[Skip]:

@@ -33,7 +33,9 @@ def summarise(manifest: Manifest) -> Table:
         rows += [(name, f"{sum(len(study[name]) for study in studies):,}")]
     known = [study["metadata"] for study in studies]
     rows += [(name, _counted(of[name] for of in known if name in of)) for name in _GROUPS]
-    skips = [(f"skipped: {reason}", f"{count:,}") for reason, count in manifest.skips.items()]
+    skips = [
+        (f"left out or changed: {reason}", f"{count:,}") for reason, count in manifest.skips.items()
+    ]
     return [*head, *[row for row in rows if row[1] not in ("", "0")], *skips]
 
 
@@ -47,7 +49,6 @@ def _of_scans(studies: Sequence[Row], scans: Sequence[Row]) -> Table:
         ("stored values, 0.5 to 99.5 %", _range([scan["range"] for scan in scans])),
         ("modality", _counted(scan["modality"] for scan in scans)),
         ("sequences", _sequences(studies)),
-        ("corrected", _counted(text for scan in scans for text in scan.get("corrections", ()))),
     ]
 
 

@@ -162,7 +162,7 @@ CASES = [
     # told, and prepared all the same
     Case("label_typo", nifti(), "'yse', expected 0, 1 or empty", True, {"label": "yse"}),
     Case("empty_report", nifti(), "the report is empty", True, {"report": " "}),
-    Case("copy", dicom(lambda f: shutil.copy(f / "s001.dcm", f / "copy.dcm")), "", True),
+    Case("copy", dicom(lambda f: shutil.copy(f / "s001.dcm", f / "copy.dcm")), "copies", True),
     Case("spaces and ümläüts 肺", nifti(name="so so ß.nii.gz"), "", True),
     Case("big_endian", nifti(chest().astype(">i2")), "", True),
     Case("several_streams", changed(nifti(), streams), "", True),
