@@ -48,7 +48,7 @@ class TextSampler(ABC):
 
 
 class ReportText(TextSampler):
-    """The whole report as one text, as HLIP publishes it for CT-RATE (hlip.md, 6.1).
+    """The whole report as one text, as HLIP publishes it for CT-RATE (its raw annotation).
 
     Args:
         template: With the names of sections in braces. Each section gets a final "." if it has
