@@ -1,6 +1,7 @@
 """Runs that were stopped at any moment go on with the same batches and the same losses."""
 
 import signal
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,14 @@ from tests.distributed.ranks import run_launched
 
 # Lightning's remarks on runs as tiny as these
 pytestmark = pytest.mark.filterwarnings("ignore:::lightning")
+
+
+@pytest.fixture(autouse=True)
+def _heed_ctrl_c() -> Iterator[None]:
+    """A shell starts what runs in its background with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @cache
