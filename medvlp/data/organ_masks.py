@@ -1,5 +1,6 @@
 """Organ masks beside the scans of any data set: the step before preparation that provides them."""
 
+import gzip
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -188,10 +189,10 @@ def write_mask(
         affine: From the index (w, h, d), as files count, to RAS+ millimetres.
     """
     import nibabel as nib
-    from isal import igzip
 
     image = nib.Nifti1Image(labels.transpose(2, 1, 0), affine)
-    write_atomically(path, igzip.compress(image.to_bytes(), 1, mtime=0))
+    # not ISA-L, which packs equal bytes in more than one way
+    write_atomically(path, gzip.compress(image.to_bytes(), 1, mtime=0))
 
 
 def file_affine(scan: Scan) -> Float64[np.ndarray, "4 4"]:

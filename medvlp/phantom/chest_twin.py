@@ -25,7 +25,7 @@ def chest_writer(
 
     Args:
         title: Name of the real data set.
-        version: Of what is written; count up whenever bytes change.
+        version: Of what is written; count up whenever content changes.
         write: Writes a session; importable by name.
         write_tables: Writes what comes last, and returns `chest_facts`.
         hard_kinds: Hard cases of the training split, if hard cases are wanted.

@@ -34,7 +34,7 @@ class TwinWriter(Generic[Item, Result]):
 
     Attributes:
         title: Name of the real data set.
-        version: Of what is written; count up whenever bytes change.
+        version: Of what is written; count up whenever content changes.
         plan: Lists the studies.
         write: Writes one, called as `write(root, parameters, study)`; importable by name.
         write_tables: Writes what comes last, called as `write_tables(root, written)`, and returns
@@ -83,7 +83,7 @@ def prepare_root(root: Path, twin_of: str, *, version: int, parameters: Mapping[
     Args:
         root: Made if it is not there; gets `twin.json`.
         twin_of: Name of the real data set.
-        version: Of what the writer writes; count up whenever bytes change.
+        version: Of what the writer writes; count up whenever content changes.
         parameters: All that decides the content, in JSON types.
 
     Returns:

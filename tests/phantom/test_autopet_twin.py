@@ -21,6 +21,7 @@ from medvlp.phantom.autopet import write_autopet_twin
 from medvlp.phantom.autopet_source import PhantomAutoPET
 from medvlp.phantom.twin_parameters import TwinParameters
 from medvlp.phantom.whole_body import ORGANS
+from tests.phantom.twin_files import content
 
 SIZES: dict[str, Any] = {"num_train": 5, "num_test": 2, "seed": 3, "shape": (64, 48, 48)}
 WANTED = TwinParameters(**SIZES, hard_cases=True)
@@ -210,14 +211,14 @@ def test_it_can_be_written_by_several_processes_and_finished_later(
     files = sorted(path.relative_to(twin) for path in twin.rglob("*") if path.is_file())
     assert files == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
     for file in files:
-        assert (twin / file).read_bytes() == (again / file).read_bytes(), file
+        assert content(twin / file) == content(again / file), file
     lost = next((again / "FDG-PET-CT-Lesions").rglob("CT.nii.gz"))
-    content = lost.read_bytes()
+    before = content(lost)
     lost.unlink()
     record = json.loads((again / "twin.json").read_text())
     (again / "twin.json").write_text(json.dumps({**record, "finished": False}))
     write_autopet_twin(again, WANTED)
-    assert lost.read_bytes() == content
+    assert content(lost) == before
 
 
 def test_the_source_writes_itself_and_refuses_another(tmp_path: Path) -> None:

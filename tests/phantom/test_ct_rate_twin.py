@@ -15,6 +15,7 @@ from medvlp.phantom.ct_rate_source import PhantomCTRate
 from medvlp.phantom.finding import LABELS, finding_id
 from medvlp.phantom.reports import prompt
 from medvlp.phantom.twin_parameters import TwinParameters
+from tests.phantom.twin_files import content
 
 SHAPE = (24, 28, 28)
 WANTED = TwinParameters(num_train=10, num_test=4, seed=3, shape=SHAPE, hard_cases=True)
@@ -176,7 +177,7 @@ def test_workers_write_what_one_process_writes(tmp_path):
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert files == sorted(p.relative_to(second) for p in second.rglob("*") if p.is_file())
     for file in files:
-        assert (first / file).read_bytes() == (second / file).read_bytes()
+        assert content(first / file) == content(second / file), file
 
 
 def test_a_finished_twin_is_left_alone_and_a_broken_off_one_is_completed(tmp_path):
@@ -187,10 +188,10 @@ def test_a_finished_twin_is_left_alone_and_a_broken_off_one_is_completed(tmp_pat
     record = json.loads((tmp_path / "twin.json").read_text())
     (tmp_path / "twin.json").write_text(json.dumps({**record, "finished": False}))
     lost = tmp_path / "dataset/train/train_1/train_1_a/train_1_a_1.nii.gz"
-    content = lost.read_bytes()
+    before = content(lost)
     lost.unlink()
     write_ct_rate_twin(tmp_path, SMALL)
-    assert lost.read_bytes() == content
+    assert content(lost) == before
     kept = tmp_path / "dataset/valid/valid_1/valid_1_a/valid_1_a_1.nii.gz"
     assert kept.stat().st_mtime_ns == times[kept]
 
