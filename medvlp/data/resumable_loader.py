@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from medvlp.data.batch_memory import use_recycled
+from medvlp.data.recycled_memory import WorkerMemory, register
 from medvlp.data.sampling import GlobalBatchSampler, SampleKey
 from medvlp.user_errors import user_message
 
@@ -145,12 +147,21 @@ class _Batches(Dataset[Any]):
 
     def __init__(self, dataset: Dataset[Any], collate: Callable[[Any], Any]) -> None:
         self.dataset, self.collate = dataset, collate
+        self._loader = register(self)
+        self._memory: WorkerMemory | None = None  # of the process
+
+    def start(self) -> None:
+        """Prepare a worker for its batches."""
+        self._memory = WorkerMemory(self._loader)
+        use_recycled(self._memory)
 
     def __getitem__(self, keys: list[SampleKey]) -> Any:
         """Make one batch."""
+        assert self._memory is not None
         try:
-            return self.collate(self.dataset[keys])
+            return self._memory.parcel(self.collate(self.dataset[keys]))
         except Exception as error:
+            self._memory.drop()
             message = user_message(error)
             if message is None:
                 raise
@@ -178,3 +189,7 @@ def _init_worker(worker: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)
     blosc2.set_nthreads(1)
+    info = get_worker_info()
+    assert info is not None
+    assert isinstance(info.dataset, _Batches)
+    info.dataset.start()

@@ -1,10 +1,8 @@
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from medvlp.data.batch_memory import empty_batch, stack
 from medvlp.data.ct_rate import CTRate
@@ -51,23 +49,3 @@ def test_stack_by_hand() -> None:
     rows = [torch.tensor([1, 2]), torch.tensor([3, 4])]
     assert stack(rows).tolist() == [[1, 2], [3, 4]]
     assert empty_batch((0, 3), torch.float16).shape == (0, 3)
-
-
-class _Rows(Dataset[Tensor]):
-    def __len__(self) -> int:
-        return 2
-
-    def __getitem__(self, index: int) -> Tensor:
-        return torch.full((3,), float(index))
-
-
-def _shared(rows: Sequence[Tensor]) -> tuple[Tensor, bool]:
-    batch = stack(rows)
-    return batch, batch.is_shared()
-
-
-def test_a_worker_fills_memory_that_it_shares() -> None:
-    loader = DataLoader(_Rows(), batch_size=2, num_workers=1, collate_fn=_shared)
-    batch, shared = next(iter(loader))
-    assert shared
-    assert batch.tolist() == [[0.0] * 3, [1.0] * 3]
