@@ -125,13 +125,16 @@ class TwoTowerOutput(TypedDict):
     """What a two-tower model hands to a contrastive loss.
 
     Attributes:
-        image_embedding: After projection and L2 norm.
+        image_embedding: After projection and L2 norm; with an axis of tokens where the vision
+            tower pools to several.
         text_embedding: After projection and L2 norm.
         logit_scale: In log space; `.exp()` at use.
         logit_bias: Only for sigmoid losses.
+        second_logit_scale: Only for two image tokens: that of the second, in log space.
     """
 
-    image_embedding: Float[Tensor, "b e"]
+    image_embedding: Float[Tensor, "b *p e"]
     text_embedding: Float[Tensor, "t e"]
     logit_scale: Float[Tensor, "1"]
     logit_bias: NotRequired[Float[Tensor, "1"]]
+    second_logit_scale: NotRequired[Float[Tensor, "1"]]

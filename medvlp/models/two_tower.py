@@ -20,6 +20,9 @@ class TwoTower(nn.Module):
         text_projection: From text features to the embedding.
         logit_scale_init: Start of the log scale; default log(1 / 0.07).
         logit_bias_init: Start of the bias of a sigmoid loss; None for no bias.
+        second_logit_scale_init: Start of the log scale of the second image token, for vision
+            towers that pool to two: token 0 for short texts, token 1 for whole reports. None for
+            towers of one token.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class TwoTower(nn.Module):
         text_projection: nn.Module,
         logit_scale_init: float = 2.6592600,
         logit_bias_init: float | None = None,
+        second_logit_scale_init: float | None = None,
     ) -> None:
         super().__init__()
         self.vision = vision
@@ -39,10 +43,8 @@ class TwoTower(nn.Module):
         self.text_projection = text_projection
         # One axis rather than none: sharding cuts parameters along their first axis.
         self.logit_scale = nn.Parameter(torch.tensor([logit_scale_init]))
-        if logit_bias_init is None:
-            self.logit_bias = None
-        else:
-            self.logit_bias = nn.Parameter(torch.tensor([logit_bias_init]))
+        self.logit_bias = _parameter(logit_bias_init)
+        self.second_logit_scale = _parameter(second_logit_scale_init)
 
     def embed_image(
         self, image: Float[Tensor, "n c d h w"], num_scans: Int[Tensor, " b"]
@@ -65,9 +67,17 @@ class TwoTower(nn.Module):
         }
         if self.logit_bias is not None:
             output["logit_bias"] = self.logit_bias
+        if self.second_logit_scale is not None:
+            output["second_logit_scale"] = self.second_logit_scale
         return output
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
-        """Keep the scale within [1, 100]; call after every optimizer step."""
-        self.logit_scale.clamp_(0.0, math.log(100.0))
+        """Keep the scales within [1, 100]; call after every optimizer step."""
+        for scale in (self.logit_scale, self.second_logit_scale):
+            if scale is not None:
+                scale.clamp_(0.0, math.log(100.0))
+
+
+def _parameter(start: float | None) -> nn.Parameter | None:
+    return None if start is None else nn.Parameter(torch.tensor([start]))

@@ -44,10 +44,19 @@ def test_a_bias_only_where_asked_for() -> None:
     assert "logit_bias" not in make_model().state_dict()
 
 
-def test_the_scale_is_clamped_to_1_and_100() -> None:
-    model = make_model()
+def test_a_second_scale_only_where_asked_for() -> None:
+    model = make_model(second_logit_scale_init=2.5)
+    assert model(*batch())["second_logit_scale"].tolist() == [2.5]
+    assert "second_logit_scale" not in make_model()(*batch())
+    assert "second_logit_scale" not in make_model().state_dict()
+
+
+def test_the_scales_are_clamped_to_1_and_100_and_the_bias_is_not() -> None:
+    model = make_model(logit_bias_init=-10.0, second_logit_scale_init=0.0)
     for value, clamped in ((-1.0, 0.0), (9.0, math.log(100)), (2.0, 2.0)):
-        with torch.no_grad():
-            model.logit_scale.fill_(value)
-        model.clamp_logit_scale()
-        assert math.isclose(model.logit_scale.item(), clamped, rel_tol=1e-6)
+        for scale in (model.logit_scale, model.second_logit_scale):
+            with torch.no_grad():
+                scale.fill_(value)
+            model.clamp_logit_scale()
+            assert math.isclose(scale.item(), clamped, rel_tol=1e-6)
+    assert model.logit_bias.item() == -10.0
