@@ -14,7 +14,7 @@ from medvlp.types import TextKind
 NORMAL_PATTERN = (
     r"\b(no|not|without|normal|unremarkable|clear|free|absent|negative|natural|preserved|open)\b"
 )
-_FINDINGS, _IMPRESSION = "findings", "impression"
+_FINDINGS, _IMPRESSION, _REPORT = "findings", "impression", "report"
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ class TextSampler(ABC):
             sections: Not empty; names such as "findings" and "impression".
             generator: The only source of chance.
         """
+
+    def lacks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
+        """Name the sections for which something else of a report stands in; they are counted."""
+        return ()
 
 
 class ReportText(TextSampler):
@@ -148,6 +152,74 @@ class SentenceSampler(TextSampler):
         template = self.templates.get(name, self.templates[_FINDINGS])
         text = template.replace("{text}", " ".join(map(_with_full_stop, picked)))
         return TextUnit(text, TextKind.SENTENCE, tuple(sorted(map(statement_id, picked))))
+
+
+class SectionTexts(TextSampler):
+    """One short and one long text of each study, for towers with a token for each.
+
+    The modes of the published HLIP repository (github.com/Zch0414/hlip, from 2025-11 on): the short
+    text is a random sentence of the impression; the long one is all sentences of the findings in a
+    random order ("sentence and findings"), or the report ("sentence and report"). Where a report
+    has no impression, the sentence is one of the report or the findings; where it has no findings,
+    their place is taken by the report or the impression: every study has both texts.
+
+    Args:
+        mode: "sentence and findings" or "sentence and report".
+        sentence_template: Of the short text; `{text}` is replaced.
+        findings_template: Of the shuffled findings; `{text}` is replaced.
+        report_template: Of the report, see `ReportText`.
+    """
+
+    def __init__(
+        self,
+        mode: str = "sentence and findings",
+        *,
+        sentence_template: str = "This study shows: {text}",
+        findings_template: str = "This study looks like: {text}",
+        report_template: str = "This study shows: {impression} This study looks like: {findings}",
+    ) -> None:
+        if mode not in ("sentence and findings", "sentence and report"):
+            raise ValueError(
+                f"mode is {mode!r}, expected 'sentence and findings' or 'sentence and report'"
+            )
+        self.mode = mode
+        self.sentence_template, self.findings_template = sentence_template, findings_template
+        self.report = ReportText(report_template, removed="")
+
+    def __call__(
+        self, sections: Mapping[str, str], generator: np.random.Generator
+    ) -> list[TextUnit]:
+        """Draw the sentence and make the long text, in this order."""
+        sentences = _sentences(sections, (_IMPRESSION, _REPORT, _FINDINGS))
+        picked = sentences[int(generator.integers(len(sentences)))]
+        text = self.sentence_template.replace("{text}", _with_full_stop(picked))
+        short = TextUnit(text, TextKind.SENTENCE, (statement_id(picked),))
+        long = self._findings if self.mode == "sentence and findings" else self._report
+        return [short, long(sections, generator)]
+
+    def lacks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
+        """Name which of impression and findings are not there."""
+        return tuple(name for name in (_IMPRESSION, _FINDINGS) if name not in sections)
+
+    def _findings(self, sections: Mapping[str, str], generator: np.random.Generator) -> TextUnit:
+        sentences = _sentences(sections, (_FINDINGS, _REPORT, _IMPRESSION))
+        shuffled = [sentences[int(index)] for index in generator.permutation(len(sentences))]
+        text = self.findings_template.replace("{text}", " ".join(map(_with_full_stop, shuffled)))
+        return TextUnit(text, TextKind.FINDINGS, tuple(sorted(map(statement_id, set(shuffled)))))
+
+    def _report(self, sections: Mapping[str, str], generator: np.random.Generator) -> TextUnit:
+        parts = {name: sections[name] for name in (_IMPRESSION, _FINDINGS) if name in sections}
+        if not parts and _REPORT in sections:
+            parts = {_REPORT: sections[_REPORT]}
+        (unit,) = self.report(parts or sections, generator)
+        return unit
+
+
+def _sentences(sections: Mapping[str, str], order: tuple[str, ...]) -> list[str]:
+    """Cut the first section there is into its distinct sentences; all of them where none is."""
+    name = next((name for name in order if name in sections), None)
+    text = sections[name] if name else " ".join(map(_with_full_stop, sections.values()))
+    return list(dict.fromkeys(split_sentences(text))) or [text]
 
 
 def _with_full_stop(section: str) -> str:

@@ -1,6 +1,7 @@
 """The DataModule of all 3D data sets: prepared studies in, packed batches out."""
 
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -202,6 +203,8 @@ class VolumeDataModule(LightningDataModule):
         elif silent:
             # Losses want a text per study: a split has texts for all of its studies or for none.
             texts = None
+        if texts is not None and training:
+            self._warn_of_stand_ins(manifest, rows, texts)
         dataset = VolumeDataset(
             manifest,
             self.recipe,
@@ -217,6 +220,18 @@ class VolumeDataModule(LightningDataModule):
         if self.in_memory:
             dataset.load_into_memory()
         return dataset
+
+    def _warn_of_stand_ins(self, manifest: Manifest, rows: np.ndarray, texts: TextSampler) -> None:
+        lacking = Counter(name for row in rows for name in texts.lacks(manifest[int(row)]["texts"]))
+        for name, count in lacking.items():
+            _LOG.warning(
+                "%d of %d training studies have no section %r: another part of the report stands "
+                "in for it, see %s",
+                count,
+                len(rows),
+                name,
+                type(texts).__name__,
+            )
 
     def _loader(self, split: str) -> ResumableLoader:
         dataset = self.datasets[split]

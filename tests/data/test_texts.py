@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medvlp.data.statements import split_sentences, statement_id, statements_of
-from medvlp.data.texts import ReportText, SentenceSampler
+from medvlp.data.texts import ReportText, SectionTexts, SentenceSampler
 from medvlp.types import TextKind
 
 REPOSITORY = Path(__file__).parents[2]
@@ -127,3 +127,48 @@ def test_sections_are_drawn_by_their_weights():
 def test_a_section_of_weight_zero_stands_in_where_it_is_the_only_one():
     sampler = SentenceSampler(section_weights={"findings": 0.0})
     assert sampler({"findings": "A is seen."}, chance(0))[0].text.endswith("A is seen.")
+
+
+REPORT = {
+    "impression": "Acute stroke. No bleeding",
+    "findings": "The left lobe is dark. Ventricles are normal. The skull is whole.",
+}
+
+
+def test_each_study_has_one_sentence_and_its_findings_in_any_order():
+    shorts, orders = set(), set()
+    for seed in range(60):
+        short, long = SectionTexts()(REPORT, chance(seed))
+        assert (short.kind, long.kind) == (TextKind.SENTENCE, TextKind.FINDINGS)
+        assert len(short.statements) == 1 and set(short.statements) < set(statements_of(REPORT))
+        assert set(long.statements) == set(statements_of([REPORT["findings"]]))
+        head, tail = long.text.split(": ")
+        assert head == "This study looks like"
+        assert sorted(split_sentences(tail)) == sorted(split_sentences(REPORT["findings"]))
+        shorts.add(short.text)
+        orders.add(tail)
+    assert shorts == {"This study shows: Acute stroke.", "This study shows: No bleeding."}
+    assert len(orders) == 6
+
+
+def test_the_long_text_may_be_the_report_in_its_order():
+    _, long = SectionTexts("sentence and report")(REPORT, chance())
+    assert long.kind is TextKind.REPORT
+    assert long.text == (
+        "This study shows: Acute stroke. No bleeding. This study looks like: The left lobe is "
+        "dark. Ventricles are normal. The skull is whole."
+    )
+    with pytest.raises(ValueError, match="expected 'sentence and findings' or"):
+        SectionTexts("findings")
+
+
+@pytest.mark.parametrize("mode", ["sentence and findings", "sentence and report"])
+@pytest.mark.parametrize("only", ["impression", "findings", "report", "text_00"])
+def test_another_part_of_the_report_stands_in_for_a_missing_section(mode, only):
+    sampler = SectionTexts(mode)
+    short, long = sampler({only: "One thing is seen"}, chance())
+    assert short.text == "This study shows: One thing is seen."
+    assert long.text.endswith("One thing is seen.")
+    missing = tuple(name for name in ("impression", "findings") if name != only)
+    assert sampler.lacks({only: "One thing is seen"}) == missing
+    assert sampler.lacks(REPORT) == ()

@@ -16,7 +16,7 @@ from medvlp.data.engine import LocalEngine
 from medvlp.data.manifest import Manifest, write_manifest
 from medvlp.data.sampling import AllScans, EachQuestion
 from medvlp.data.splits import Splits
-from medvlp.data.texts import SentenceSampler
+from medvlp.data.texts import SectionTexts, SentenceSampler
 from medvlp.data.token_budget import TokenBudget
 from medvlp.data.volume_datamodule import ScanPolicy, VolumeDataModule
 from medvlp.types import Tokens, VolumeBatch
@@ -192,6 +192,24 @@ def test_augmentation_is_for_training_only(tree: CTRateTree, recipe: CTRecipe) -
     assert (epoch(moved)[0]["image"] - epoch(plain)[0]["image"]).abs().min() > 0
     ours, theirs = (next(iter(module.val_dataloader())) for module in (moved, plain))
     torch.testing.assert_close(ours["image"], theirs["image"])
+
+
+def test_sections_that_something_stands_in_for_are_counted(
+    tree: CTRateTree, recipe: CTRecipe, caplog: pytest.LogCaptureFixture
+) -> None:
+    for row in tree.reports["train"][:2]:
+        row |= {"Impressions_EN": ""}
+    tree.write()
+    with caplog.at_level(logging.WARNING):
+        module = datamodule(tree, recipe, splits=Splits(0.0), texts=SectionTexts())
+    assert "1 of 6 training studies have no section 'impression'" in caplog.text
+    batch = epoch(module)[0]
+    assert batch["text_kind"].tolist() == [3, 1] * 2 and batch["text_study"].tolist() == [
+        0,
+        0,
+        1,
+        1,
+    ]
 
 
 def test_studies_without_text_are_for_evaluation_only(
