@@ -55,7 +55,7 @@ class VolumeBatch(TypedDict):
         recipe_hash: Hash of the preprocessing contract that made `image`.
         tokens: Text units of all studies in a row.
         text_study: The row (0..b-1) of the study each text belongs to.
-        text_kind: A `TextKind` per text.
+        text_kind: A `TextKind` per text. Stays on the CPU: it is the host that sorts texts.
         num_truncated: How many of the texts were longer than the tokenizer's context.
         text_statements: 63-bit hashes of the sentences of each text; -1 fills.
         study_statements: 63-bit hashes of all sentences of each study's report; -1 fills.

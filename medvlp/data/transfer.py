@@ -9,11 +9,11 @@ from medvlp.types import ImageBatch, Tokens, VolumeBatch
 
 Batch = TypeVar("Batch", VolumeBatch, ImageBatch)
 
-_ON_HOST = {"num_scans"}  # it is the host that cuts sequences
+_ON_HOST = {"num_scans", "text_kind"}  # it is the host that cuts sequences and sorts texts
 
 
 def move(batch: Batch, device: torch.device) -> Batch:
-    """Move what the device computes with; `num_scans` and what is no tensor stay."""
+    """Move what the device computes with; what the host reads and what is no tensor stay."""
     moved = {
         name: value if name in _ON_HOST else _moved(value, device) for name, value in batch.items()
     }

@@ -1,6 +1,7 @@
 """Contrastive losses of one text per study, over all ranks."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from medvlp.distributed.exchange import Exchange, exchange_blocks
@@ -78,16 +79,24 @@ class ClipLoss(nn.Module):
         check_one_text_per_study(output, batch)
         image, text = output["image_embedding"], output["text_embedding"]
         check_global_batch(self, len(image) * world_size())
-        scale = output["logit_scale"]
+        return {"total": self.of_pairs(image, text, output["logit_scale"])}
+
+    def of_pairs(
+        self,
+        image: Float[Tensor, "b e"],
+        text: Float[Tensor, "b e"],
+        scale: Float[Tensor, "1"],
+    ) -> Float[Tensor, ""]:
+        """Return the loss of embeddings that pair row by row on every rank."""
         if world_size() == 1:
-            return {"total": clip_loss(image, text, scale)}
+            return clip_loss(image, text, scale)
         all_image, all_text = gather(image, self.gradient), gather(text, self.gradient)
         if not self.local_loss:
-            return {"total": clip_loss(all_image, all_text, scale)}
+            return clip_loss(all_image, all_text, scale)
         labels = torch.arange(len(image), device=image.device) + rank() * len(image)
         total = cross_entropy_sum(pair_logits(image, all_text, scale), labels)
         total = total + cross_entropy_sum(pair_logits(text, all_image, scale), labels)
-        return {"total": total / (2 * len(image))}
+        return total / (2 * len(image))
 
 
 class SigLipLoss(nn.Module):

@@ -16,11 +16,12 @@ def loss_and_gradients(
     Args:
         rank: Picks the part and the batch.
         loss: A module of `medvlp.losses`.
-        parts: image, text, logit_scale and perhaps logit_bias of every rank.
+        parts: image, text, logit_scale and perhaps logit_bias and second_logit_scale of every
+            rank.
         batches: What the loss reads of the batch of every rank.
 
     Returns:
-        The loss, and the gradient of each tensor before any averaging over ranks.
+        The loss and its parts, and the gradient of each tensor before any averaging over ranks.
     """
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in parts[rank].items()}
     output = TwoTowerOutput(
@@ -30,10 +31,13 @@ def loss_and_gradients(
     )
     if "logit_bias" in leaves:
         output["logit_bias"] = leaves["logit_bias"]
-    total = loss(output, batches[rank])["total"]
-    total.backward()
+    if "second_logit_scale" in leaves:
+        output["second_logit_scale"] = leaves["second_logit_scale"]
+    losses = loss(output, batches[rank])
+    losses["total"].backward()
     gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
-    return {"loss": total.detach(), **gradients}
+    parts_of = {name: value.detach() for name, value in losses.items() if name != "total"}
+    return {"loss": losses["total"].detach(), **parts_of, **gradients}
 
 
 def many_losses(

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from medvlp.checkpoints.hlip import export_hlip, load_hlip
 from medvlp.losses.contrastive import ClipLoss, SigLipLoss
+from medvlp.losses.dual import DualClipLoss
 from medvlp.models.two_tower import TwoTower
 from medvlp.optim.schedules import WarmupConstant, WarmupCooldown, WarmupCosine
 from medvlp.systems.contrastive import ContrastiveSystem
-from medvlp.types import Tokens, VolumeBatch
+from medvlp.types import TextKind, Tokens, VolumeBatch
 from tests.distributed.ranks import run_ranks
 from tests.losses.rank_losses import loss_and_gradients, many_losses
 from tests.systems.tiny import Record, fit, make_trainer
@@ -36,6 +37,34 @@ def loss_clip(case: Case) -> None:
 @handles("hlip", "loss_siglip")
 def loss_siglip(case: Case) -> None:
     _single_process(case, SigLipLoss())
+
+
+@handles("hlip", "loss_dual_newer")
+def loss_dual_newer(case: Case) -> None:
+    texts = [case.inputs["text_sentence"], case.inputs["text_report"]]
+    size = len(texts[0])
+    given = {
+        "image": case.inputs["image_features"],
+        "text": torch.stack(texts, 1).flatten(0, 1),
+        "logit_scale": torch.tensor([case.config["log_scale_sentence"]]),
+        "second_logit_scale": torch.tensor([case.config["log_scale_report"]]),
+    }
+    batch = {
+        "text_kind": torch.tensor([TextKind.SENTENCE, TextKind.REPORT] * size),
+        "text_study": torch.arange(size).repeat_interleave(2),
+    }
+    found = loss_and_gradients(0, DualClipLoss(), [given], [batch])
+    found["sentence_text"], found["report_text"] = found["text"][::2], found["text"][1::2]
+    names = {"loss": "loss", "loss_sentence": "sentence", "loss_report": "report"}
+    names |= {"grad_image": "image", "grad_log_scale_sentence": "logit_scale"}
+    names |= {"grad_log_scale_report": "second_logit_scale"}
+    names |= {"grad_text_sentence": "sentence_text", "grad_text_report": "report_text"}
+    for golden, ours in names.items():
+        expected = case.outputs[golden]
+        case.assert_close(
+            golden, found[ours].reshape(expected.shape), expected, _tolerance(expected)
+        )
+    case.assert_all_compared()
 
 
 @handles("hlip", "loss_distributed")
