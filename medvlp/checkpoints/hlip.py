@@ -38,20 +38,29 @@ _HARMLESS = {
 TRUNK = RuleTable(_TRUNK_RULES, aliases=_OLD_NAMES, ignored=_HARMLESS)
 """The image tower alone, names without `visual.trunk.`."""
 
-TWO_TOWER = RuleTable(
-    (
-        # In the newer two-token models `logit_bias` is the log scale of the second pair.
+
+def _two_tower(bias: str) -> RuleTable:
+    rules = (
         Rule("logit_scale", "logit_scale", scalar_to_vector, vector_to_scalar),
-        Rule("logit_bias", "logit_bias", scalar_to_vector, vector_to_scalar),
+        Rule("logit_bias", bias, scalar_to_vector, vector_to_scalar),
         *nested(_TRUNK_RULES, "visual.trunk.", "vision."),
         Rule("visual.head.proj.weight", "image_projection.weight"),
         Rule("text.transformer.{rest}", "text.encoder.{rest}"),
         Rule("text.proj.weight", "text_projection.weight"),
-    ),
-    aliases=_OLD_NAMES,
-    ignored=_HARMLESS,
-)
-"""The whole model."""
+    )
+    return RuleTable(rules, aliases=_OLD_NAMES, ignored=_HARMLESS)
+
+
+TWO_TOWER = _two_tower("logit_bias")
+"""The whole model; `logit_bias` is that of a sigmoid loss."""
+
+DUAL_TOWER = _two_tower("second_logit_scale")
+"""The whole model with two image tokens; `logit_bias` is the log scale of the second."""
+
+
+def two_tower_table(model: nn.Module) -> RuleTable:
+    """Choose the rule table of a `TwoTower`: files of both kinds call different things a bias."""
+    return DUAL_TOWER if getattr(model, "second_logit_scale", None) is not None else TWO_TOWER
 
 
 def load_hlip(
@@ -67,7 +76,7 @@ def load_hlip(
     Raises:
         CheckpointMismatchError: If strict, and the weights do not fit.
     """
-    return load_published(model, _tensors(weights), TWO_TOWER, strict=strict)
+    return load_published(model, _tensors(weights), two_tower_table(model), strict=strict)
 
 
 def load_hlip_trunk(
@@ -79,7 +88,7 @@ def load_hlip_trunk(
 
 def export_hlip(model: nn.Module) -> dict[str, Tensor]:
     """Give the weights of a `TwoTower` their published names and shapes."""
-    return to_published(model.state_dict(), TWO_TOWER)
+    return to_published(model.state_dict(), two_tower_table(model))
 
 
 def export_hlip_trunk(vision: nn.Module) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """HLIP's rule table: every published name and shape at full size, old files, 2D starts."""
 
-import copy
 import json
 import os
 from pathlib import Path
@@ -35,9 +34,12 @@ V1 = [
         "multiscan_h3_token1176",
     )
 ]
+# Name of the config -> parameters of the trunk, and those that are trained.
 NEWER = {
-    "clip_vit_base_scan_study_dualdinotxt1568": (768, 12, 12, 87_442_176, 86_237_952),
-    "clip_vit_large_scan_study_dualdinotxt1568": (1024, 24, 16, 305_492_992, 303_887_360),
+    "vit_base_scan_study_dualdinotxt1568": (87_442_176, 86_237_952),
+    "vit_base_slice_scan_study_dualdinotxt1568": (87_442_176, 86_237_952),
+    "vit_large_scan_study_dualdinotxt1568": (305_492_992, 303_887_360),
+    "vit_large_slice_scan_study_dualdinotxt1568": (305_492_992, 303_887_360),
 }
 
 
@@ -46,22 +48,6 @@ def model_config(name: str) -> dict[str, Any]:
     content = OmegaConf.to_container(config)
     assert isinstance(content, dict)
     return content["model"]
-
-
-def newer_config(width: int, depth: int, num_heads: int) -> dict[str, Any]:
-    config = copy.deepcopy(model_config("vit_base_multiscan_h2_token1176"))
-    config["vision"] |= {
-        "grid": [8, 14, 14],
-        "levels": ["scan", "scan", "study"] * (depth // 3),
-        "num_heads": num_heads,
-        "num_register_tokens": 1,
-        "scan_positions": None,
-        "pooling": {"_target_": "medvlp.layers.pooling.DualTokenPooling"},
-    }
-    config["vision"]["patch_embed"] |= {"patch_size": [6, 16, 16], "embed_dim": width}
-    config["image_projection"] |= {"in_features": 2 * width, "out_features": 768}
-    config["text_projection"] |= {"out_features": 768}
-    return config | {"logit_bias_init": 2.65926}
 
 
 def on_meta(config: dict[str, Any]) -> TwoTower:
@@ -91,20 +77,48 @@ def test_v1_models_have_every_published_name_and_shape(name: str) -> None:
 @needs_keys
 @pytest.mark.parametrize("name", NEWER)
 def test_newer_models_have_every_published_name_and_shape(name: str) -> None:
-    width, depth, heads, total, trainable = NEWER[name]
-    model = on_meta(newer_config(width, depth, heads))
+    model = on_meta(model_config(name))
     exported = {key: list(tensor.shape) for key, tensor in export_hlip(model).items()}
-    assert exported == PUBLISHED[name]
-    assert sizes(model) == (total, trainable)
+    assert exported == newer_shapes(name)
+    assert sizes(model) == NEWER[name]
+
+
+def newer_shapes(name: str) -> dict[str, list[int]]:
+    # The published list holds one of both kinds of attention, which leave no trace in the shapes.
+    return PUBLISHED["clip_" + name.replace("slice_scan_study", "scan_study")]
+
+
+def test_the_newer_chest_model_has_its_own_patch_and_grid() -> None:
+    model = on_meta(model_config("vit_base_slice_scan_dualdinotxt2744"))
+    exported = {key: tuple(tensor.shape) for key, tensor in export_hlip(model).items()}
+    assert exported["visual.trunk.spatial_posemb"] == (1, 14, 14, 14, 768)
+    assert exported["visual.trunk.patch_embed.proj.weight"] == (768, 1, 8, 24, 24)
+    assert exported["visual.head.proj.weight"] == (768, 2 * 768)
+    assert exported["logit_bias"] == ()
+    assert not any("sequential_posemb" in name for name in exported)
+
+
+def test_levels_of_the_newer_models() -> None:
+    levels = {name: on_meta(model_config(name)).vision.levels for name in NEWER}
+    study = [
+        k
+        for k, level in enumerate(levels["vit_large_scan_study_dualdinotxt1568"])
+        if level == "study"
+    ]
+    assert study == [5, 11, 17, 23]
+    sliced = levels["vit_large_slice_scan_study_dualdinotxt1568"]
+    assert [k for k, level in enumerate(sliced) if level == "study"] == study
+    assert [k for k, level in enumerate(sliced) if level == "scan"] == [4, 10, 16, 22]
+    assert levels["vit_base_slice_scan_study_dualdinotxt1568"] == ["slice", "scan", "study"] * 4
 
 
 @needs_keys
 @pytest.mark.parametrize("name", [*V1, *NEWER])
 def test_every_published_name_is_loaded(name: str) -> None:
-    config = newer_config(*NEWER[name][:3]) if name in NEWER else model_config(name)
+    shapes = newer_shapes(name) if name in NEWER else PUBLISHED[name]
     with torch.device("meta"):
-        weights = {key: torch.empty(shape) for key, shape in PUBLISHED[name].items()}
-    report = load_hlip(on_meta(config), weights)
+        weights = {key: torch.empty(shape) for key, shape in shapes.items()}
+    report = load_hlip(on_meta(model_config(name)), weights)
     assert report.complete and len(report.loaded) == len(weights)
 
 
