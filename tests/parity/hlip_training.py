@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from medvlp.checkpoints.hlip import export_hlip, load_hlip
 from medvlp.losses.contrastive import ClipLoss, SigLipLoss
-from medvlp.losses.dual import DualClipLoss
+from medvlp.losses.dual import DualTokenLoss
 from medvlp.models.two_tower import TwoTower
 from medvlp.optim.schedules import WarmupConstant, WarmupCooldown, WarmupCosine
 from medvlp.systems.contrastive import ContrastiveSystem
@@ -53,7 +53,7 @@ def loss_dual_newer(case: Case) -> None:
         "text_kind": torch.tensor([TextKind.SENTENCE, TextKind.REPORT] * size),
         "text_study": torch.arange(size).repeat_interleave(2),
     }
-    found = loss_and_gradients(0, DualClipLoss(), [given], [batch])
+    found = loss_and_gradients(0, DualTokenLoss(ClipLoss()), [given], [batch])
     found["sentence_text"], found["report_text"] = found["text"][::2], found["text"][1::2]
     names = {"loss": "loss", "loss_sentence": "sentence", "loss_report": "report"}
     names |= {"grad_image": "image", "grad_log_scale_sentence": "logit_scale"}
