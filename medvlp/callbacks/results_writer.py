@@ -39,7 +39,8 @@ class ResultsWriter(Callback):
             folder = self.folder / name
             stamped.to_json(folder / "results.json")
             (folder / "table.md").write_text(to_markdown(stamped))
-            write_predictions(stamped, folder / "predictions.csv")
+            if stamped.predictions:  # a task of which no study is there has none
+                write_predictions(stamped, folder / "predictions.csv")
             write_plots(stamped, folder)
             print_table(stamped)
         trainer.print(f"results, predictions and plots: {self.folder}")

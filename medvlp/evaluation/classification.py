@@ -44,6 +44,8 @@ class ClassificationProtocol:
         groups: Macro row -> classes; "all" first.
         thresholds: Class -> operating point tuned elsewhere; without it the published rule.
         threshold_rule: Name of the rule that gave the thresholds.
+        score_rule: How scores were made. Cosines are no probabilities: of them, calibration and
+            the unstarred figures are undefined.
         num_resamples: Bootstrap resamples of patients.
         seed: Of the resampling.
     """
@@ -54,6 +56,7 @@ class ClassificationProtocol:
     tiers: Mapping[str, str] = field(default_factory=dict)
     thresholds: Mapping[str, float] | None = None
     threshold_rule: str = PUBLISHED_RULE
+    score_rule: str = "pair"
     num_resamples: int = 1000
     seed: int = 0
 
@@ -65,7 +68,7 @@ def classification_results(table: ScoreTable, protocol: ClassificationProtocol) 
     values are means over the scored findings, resample by resample, so they are paired.
     Thresholds stay fixed under resampling: intervals do not cover the choice of threshold.
     """
-    weights = _all_weights(table.patient_ids, protocol)
+    weights = all_weights(table.patient_ids, protocol)
     skipped = _degenerate(table)
     findings: list[Finding] = []
     samples: dict[str, Samples] = {}
@@ -93,13 +96,17 @@ def classification_results(table: ScoreTable, protocol: ClassificationProtocol) 
         subgroups=_subgroups(table, weights),
         skipped=skipped,
         duplicates_dropped=table.duplicates_dropped,
+        score_rule=protocol.score_rule,
         predictions=table.predictions(),
     )
 
 
-def _all_weights(
+def all_weights(
     patient_ids: Sequence[str], protocol: ClassificationProtocol
 ) -> Float[ndarray, "r n"]:
+    """Return ones for the data themselves, then a row of weights for every resample."""
+    if not patient_ids:  # nothing takes part: every figure is undefined
+        return np.ones((1, 0))
     resampled = patient_weights(patient_ids, protocol.num_resamples, protocol.seed)
     return np.vstack([np.ones(len(patient_ids)), resampled])
 
@@ -135,6 +142,10 @@ def _finding(
     tuned = confusion_metrics(labels, scores > threshold, weights[:, known])
     samples |= {key: argmax[metric] for key, metric in _ARGMAX_KEYS.items()}
     samples |= {key: tuned[metric] for key, metric in _TUNED_KEYS.items()}
+    probable = protocol.score_rule != "cosine"
+    if not probable:
+        undefined = np.full(len(weights), np.nan)
+        samples |= dict.fromkeys(("brier", "ece", *_ARGMAX_KEYS), undefined)
     finding = Finding(
         name=name,
         tier=protocol.tiers.get(name, ""),
@@ -143,7 +154,7 @@ def _finding(
         threshold=threshold,
         figures={metric: figure(values) for metric, values in samples.items()},
         roc=_roc(labels, scores),
-        reliability=_reliability(labels, scores),
+        reliability=_reliability(labels, scores) if probable else Curve([], []),
     )
     return finding, samples
 

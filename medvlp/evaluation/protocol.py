@@ -38,8 +38,11 @@ class Evaluation(ABC):
         """
 
     @abstractmethod
-    def update(self, image_embedding: Float[Tensor, "b e"], batch: VolumeBatch) -> None:
-        """Score one batch of normalised study embeddings and keep the scores."""
+    def update(self, image_embedding: Float[Tensor, "b *p e"], batch: VolumeBatch) -> None:
+        """Score one batch of normalised study embeddings and keep the scores.
+
+        Where the image tower gives several embeddings of a study, their axis is p.
+        """
 
     @abstractmethod
     def rows(self) -> list[dict[str, Any]]:

@@ -1,10 +1,54 @@
-"""The layout of HLIP's published result files, for comparing number by number."""
+"""HLIP's published result files and choices of studies, for comparing number by number."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from medvlp.evaluation.results import Results
 
 _ARGMAX = ("acc (balanced)", "f1 (weighted)", "recall", "precision")
+
+# Classes of a task of Pub-Brain-5 -> words of which the path of a study must contain one
+# (published repository, 2025-06: its zero-shot evaluation of that set).
+_STUDY_WORDS = {
+    ("Normal", "Stroke"): ("open_bhb", "stroke"),
+    ("Normal", "Glioma"): ("open_bhb", "glioma"),
+    ("Normal", "Meningioma"): ("open_bhb", "meningioma"),
+    ("Normal", "Metastasis"): ("open_bhb", "metastasis", "nyu_mets", "ucsf_mets"),
+    ("Glioma", "Meningioma", "Metastasis"): ("brats23", "nyu_mets", "ucsf_mets"),
+    ("Normal", "Stroke", "Glioma", "Meningioma", "Metastasis"): ("",),  # every study
+}
+
+
+def study_words(classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the words of which a study's path contains one if the published task takes it.
+
+    Raises:
+        ValueError: If no published task chooses among these classes.
+    """
+    if tuple(classes) not in _STUDY_WORDS:
+        tasks = "; ".join(", ".join(task) for task in _STUDY_WORDS)
+        raise ValueError(
+            f"no published task of Pub-Brain-5 is about {', '.join(classes)}, in this order; "
+            f"published are: {tasks}. Without compat the studies are chosen by label"
+        )
+    return _STUDY_WORDS[tuple(classes)]
+
+
+def pub_brain_5_layout(results: Results) -> dict[str, dict[str, float]]:
+    """Write one task of Pub-Brain-5 under the names that the published scripts print."""
+    figures = {name: one.value for name, one in results.macros[0].figures.items()}
+    names = [*(finding.name for finding in results.findings), *results.skipped]
+    values = {"Balanced Acc": figures["balanced_accuracy"]}
+    if len(names) == 1:
+        # spelt as it is printed
+        key = "Weghted F1" if names[0] == "Stroke" else "Weighted F1"
+        values |= {key: figures["f1_weighted"]}
+        values |= {"Recall": figures["recall"], "Precision": figures["precision"]}
+        title = f"{names[0]} Detection (2-way)"
+    else:
+        kind = "Tumor" if len(names) == 3 else "Disease"
+        title = f"{kind} Classification ({len(names)}-way)"
+    return {title: values | {"Macro AUC": figures["auroc"]}}
 
 
 def hlip_layout(results: Results) -> dict[str, dict[str, Any]]:

@@ -126,6 +126,15 @@ def _notes(results: Results) -> list[str]:
             f"Brier {_interval(figures['brier'])}",
             f"thresholds: {results.threshold_rule}",
         ]
+    if results.macros and "balanced_accuracy" in results.macros[0].figures:
+        figures = results.macros[0].figures
+        notes.append(
+            f"balanced accuracy {_interval(figures['balanced_accuracy'])}, "
+            f"weighted F1 {_interval(figures['f1_weighted'])}"
+        )
+    if results.left_out:
+        named = ", ".join(f"{count} {reason}" for reason, count in results.left_out.items())
+        notes.append(f"took no part: {sum(results.left_out.values())} samples: {named}")
     if results.skipped:
         named = ", ".join(f"{name} ({reason})" for name, reason in results.skipped.items())
         notes.append(f"not scored: {len(results.skipped)}: {named}")

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA_VERSION = 1
+CHOICE_METRICS = ("balanced_accuracy", "f1_weighted", "accuracy")
+"""Figures of a choice among classes: macro rows of one-of-k tasks have them."""
+
+_LATER_FIELDS = {"score_rule", "left_out"}  # files of the first release lack them
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ class Results:
         subgroups: Empty where the batch carried no metadata.
         skipped: Class -> why it has no figures (one label value only, or no known label).
         duplicates_dropped: Samples seen more than once (padding of the last global batch).
+        score_rule: How similarities became scores: "pair", "cosine", "choice".
+        left_out: Reason -> how many samples took no part because of it.
         provenance: Checkpoint, commit, seed.
         predictions: One row per sample for `predictions.csv`; not part of the JSON.
     """
@@ -123,6 +129,8 @@ class Results:
     subgroups: list[Subgroup]
     skipped: dict[str, str]
     duplicates_dropped: int
+    score_rule: str = "pair"
+    left_out: dict[str, int] = field(default_factory=dict)
     provenance: Provenance = Provenance()
     schema_version: int = SCHEMA_VERSION
     predictions: list[dict[str, Any]] = field(default_factory=list, compare=False)
@@ -131,15 +139,27 @@ class Results:
         """Return flat numbers for loggers, checkpoints and sweeps.
 
         The macro over all findings is `auroc_macro`, over a tier or group `auroc_macro_<name>`,
-        with `_low` and `_high` for the interval of the AUROC; one finding is `auroc_<name>`.
+        with `_low` and `_high` for the interval of the AUROC; one finding is `auroc_<name>`. A
+        choice among classes adds `balanced_accuracy`, `f1_weighted` and `accuracy`, with the
+        interval of the first. A macro without AUROC gives all of its figures as `<name>_<metric>`.
         """
         flat: dict[str, float] = {}
         for macro in self.macros:
+            if "auroc" not in macro.figures:
+                flat |= {f"{macro.name}_{key}": one.value for key, one in macro.figures.items()}
+                continue
             suffix = "" if macro.name == "all" else f"_{slug(macro.name)}"
             for metric in ("auroc", "ap", "ap_skill", "brier", "ece"):
                 flat[f"{metric}_macro{suffix}"] = macro.figures[metric].value
             flat[f"auroc_macro{suffix}_low"] = macro.figures["auroc"].low
             flat[f"auroc_macro{suffix}_high"] = macro.figures["auroc"].high
+            for metric in CHOICE_METRICS:
+                if metric in macro.figures:
+                    flat[f"{metric}{suffix}"] = macro.figures[metric].value
+            if "balanced_accuracy" in macro.figures:
+                balanced = macro.figures["balanced_accuracy"]
+                flat[f"balanced_accuracy{suffix}_low"] = balanced.low
+                flat[f"balanced_accuracy{suffix}_high"] = balanced.high
         flat |= {f"auroc_{slug(f.name)}": f.figures["auroc"].value for f in self.findings}
         return flat
 
@@ -181,9 +201,9 @@ class Results:
                 f"{SCHEMA_VERSION}; evaluate the checkpoint again"
             )
         known = {f.name for f in fields(cls)} - {"predictions"}
-        if known != set(tree):
+        if known - _LATER_FIELDS != set(tree) - _LATER_FIELDS:
             raise ValueError(
-                f"result file lacks {sorted(known - set(tree))} and has unknown "
+                f"result file lacks {sorted(known - _LATER_FIELDS - set(tree))} and has unknown "
                 f"{sorted(set(tree) - known)}; evaluate the checkpoint again"
             )
         return cls(**{key: _PARSERS.get(key, _identity)(value) for key, value in tree.items()})

@@ -1,7 +1,7 @@
 """Scores, decisions and labels of all samples of a split: what figures are computed from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ class ScoreTable:
         metadata: Attributes of each sample for subgroup tables; empty where unknown.
         recipe_hash: Of the preprocessing of all samples.
         duplicates_dropped: Rows left out because their sample was already there.
+        study_ids: The study of each sample.
+        num_scans: How many scans of it were looked at; empty where that is not known.
     """
 
     class_names: list[str]
@@ -34,6 +36,8 @@ class ScoreTable:
     metadata: list[dict[str, str]]
     recipe_hash: str
     duplicates_dropped: int = 0
+    study_ids: list[str] = field(default_factory=list)
+    num_scans: list[int] = field(default_factory=list)
 
     @classmethod
     def from_rows(cls, rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> "ScoreTable":
@@ -64,7 +68,26 @@ class ScoreTable:
             metadata=[row.get("metadata", {}) for row in kept],
             recipe_hash=kept[0]["recipe_hash"],
             duplicates_dropped=len(rows) - len(kept),
+            study_ids=[row.get("study_id", row["sample_id"]) for row in kept],
+            num_scans=[row["num_scans"] for row in kept if "num_scans" in row],
         )
+
+    def where(self, member: Bool[ndarray, " n"]) -> "ScoreTable":
+        """Keep some of the samples."""
+        kept = np.flatnonzero(member)
+        lists = ("sample_ids", "patient_ids", "metadata", "study_ids", "num_scans")
+        arrays = ("scores", "decisions", "labels")
+        changes = {name: getattr(self, name)[member] for name in arrays}
+        for name in lists:
+            values = getattr(self, name)
+            changes[name] = [values[i] for i in kept] if values else []
+        return replace(self, **changes)
+
+    def columns(self, names: Sequence[str]) -> "ScoreTable":
+        """Keep some of the classes, in the given order."""
+        kept = [self.class_names.index(name) for name in names]
+        arrays = {name: getattr(self, name)[:, kept] for name in ("scores", "decisions", "labels")}
+        return replace(self, class_names=list(names), **arrays)
 
     def merged(self, name: str, sources: Sequence[str]) -> "ScoreTable":
         """Replace two classes by one that is there if either is, as HLIP scores calcification.
@@ -88,7 +111,7 @@ class ScoreTable:
         )
 
     def predictions(self) -> list[dict[str, Any]]:
-        """Return one flat row per sample: ids, a score per class, a label per class."""
+        """Return one flat row per sample: ids, number of scans, scores, labels."""
         table = []
         for i, (sample, patient) in enumerate(zip(self.sample_ids, self.patient_ids, strict=True)):
             scores = {
@@ -98,7 +121,8 @@ class ScoreTable:
                 f"{name} (label)": int(y)
                 for name, y in zip(self.class_names, self.labels[i], strict=True)
             }
-            table.append({"sample_id": sample, "patient_id": patient, **scores, **labels})
+            scans = {"num_scans": self.num_scans[i]} if self.num_scans else {}
+            table.append({"sample_id": sample, "patient_id": patient, **scans, **scores, **labels})
         return table
 
 

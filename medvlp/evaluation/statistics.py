@@ -122,6 +122,37 @@ def confusion_metrics(
     return {name: np.where(undefined, np.nan, value) for name, value in values.items()}
 
 
+def choice_metrics(
+    truth: Int[ndarray, " n"],
+    choice: Int[ndarray, " n"],
+    weights: Float[ndarray, "r n"],
+    num_classes: int,
+) -> dict[str, Float[ndarray, " r"]]:
+    """Compute metrics of a choice among several classes for every row of weights.
+
+    Returns:
+        accuracy, balanced_accuracy (mean recall of the classes that occur) and f1_weighted (mean
+        F1 weighted by the size of the classes), as in scikit-learn. A row in which fewer than two
+        classes occur gives NaN.
+    """
+    classes = np.arange(num_classes)
+    is_true, is_chosen = truth[:, None] == classes, choice[:, None] == classes
+    size = weights @ is_true
+    right = weights @ (is_true & is_chosen)
+    both = size + weights @ is_chosen
+    occurs = size > 0
+    recall = np.divide(right, size, out=np.zeros_like(size), where=occurs)
+    f1 = np.divide(2 * right, both, out=np.zeros_like(size), where=both > 0)
+    count = occurs.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = {
+            "accuracy": right.sum(axis=1) / size.sum(axis=1),
+            "balanced_accuracy": recall.sum(axis=1) / count,
+            "f1_weighted": (f1 * size).sum(axis=1) / size.sum(axis=1),
+        }
+    return {name: np.where(count < 2, np.nan, value) for name, value in values.items()}
+
+
 def calibration_metrics(
     labels: Bool[ndarray, " n"],
     scores: Float[ndarray, " n"],
@@ -142,7 +173,7 @@ def calibration_metrics(
 
 def score_bins(scores: Float[ndarray, " n"], num_bins: int) -> Int[ndarray, " n"]:
     """Number the equal-width bin of [0, 1] that each score falls into; 1 is in the last."""
-    return np.minimum((scores * num_bins).astype(np.int64), num_bins - 1)
+    return np.clip((scores * num_bins).astype(np.int64), 0, num_bins - 1)
 
 
 def closest_corner_threshold(labels: Bool[ndarray, " n"], scores: Float[ndarray, " n"]) -> float:

@@ -1,49 +1,24 @@
-"""Zero-shot classification by pairs of class prompts, as HLIP evaluates chest CT."""
+"""Zero-shot classification of many findings, each on its own, as HLIP evaluates chest CT."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from medvlp.evaluation.classification import (
     PUBLISHED_RULE,
     ClassificationProtocol,
     classification_results,
 )
-from medvlp.evaluation.protocol import Evaluation
+from medvlp.evaluation.prompt_evaluation import PromptEvaluation, label_columns
 from medvlp.evaluation.results import Results
 from medvlp.evaluation.score_table import ScoreTable
 from medvlp.prompts.prompt_set import PromptSet
-from medvlp.types import Tokens, VolumeBatch
+from medvlp.types import Tokens
 
-TEXTS_PER_FORWARD = 64
-
-
-def class_embeddings(
-    texts: Sequence[Sequence[str]],
-    tokenizer: Callable[[list[str]], Tokens],
-    embed_text: Callable[[Tokens], Tensor],
-    device: torch.device,
-) -> Float[Tensor, "k e"]:
-    """Encode the template ensemble of each class: encode all, normalise, average, normalise.
-
-    Args:
-        texts: For each class, its sentences; classes may have different numbers of them.
-        tokenizer: Turns sentences into tokens on the CPU.
-        embed_text: Maps tokens on `device` to embeddings.
-        device: Where the text tower lives.
-    """
-    flat = [text for sentences in texts for text in sentences]
-    embeddings = []
-    for start in range(0, len(flat), TEXTS_PER_FORWARD):
-        tokens = tokenizer(flat[start : start + TEXTS_PER_FORWARD])
-        tokens = Tokens(tokens.input_ids.to(device), tokens.attention_mask.to(device))
-        embeddings.append(embed_text(tokens).float())
-    parts = F.normalize(torch.cat(embeddings), dim=-1).split([len(group) for group in texts])
-    return F.normalize(torch.stack([part.mean(dim=0) for part in parts]), dim=-1)
+ScoreRule = Literal["pair", "cosine"]
 
 
 def pair_probabilities(
@@ -57,11 +32,12 @@ def pair_probabilities(
     return (cosine * scale).softmax(dim=-1)
 
 
-class ZeroShotClassification(Evaluation):
-    """Score every finding by its negative and positive prompt; an `Evaluation`.
+class ZeroShotClassification(PromptEvaluation):
+    """Score every finding by its prompts; an `Evaluation`.
 
     The unstarred figures decide by the more probable prompt, a tie being negative; the starred
-    ones by a threshold (specs of HLIP's published evaluation).
+    ones by a threshold (HLIP's published evaluation). Under `score: cosine` there is nothing to
+    decide between, so only the ranking and the starred figures are defined.
 
     Args:
         prompts: Name of a shipped prompt set, or path of a YAML file.
@@ -69,6 +45,10 @@ class ZeroShotClassification(Evaluation):
         label_names: Names of the columns of `batch["labels"]`, in their order; may hold more
             than the prompt set scores.
         template: Which of the set's templates.
+        score: "pair" is the probability of the positive prompt against the negative one, at the
+            learnt scale (HLIP, first release); "cosine" the similarity to the positive prompt
+            alone (its later evaluations).
+        token: Which embedding of a study is scored, where the image tower gives several.
         thresholds_from: Result file of a validation run of this protocol, whose operating points
             the starred figures use. Without it they are tuned on the scored data itself, as
             published.
@@ -83,94 +63,37 @@ class ZeroShotClassification(Evaluation):
         *,
         label_names: Sequence[str],
         template: str = "volume",
+        score: ScoreRule = "pair",
+        token: int = 0,
         thresholds_from: str | None = None,
         num_resamples: int = 1000,
         seed: int = 0,
     ) -> None:
         self.prompts = PromptSet.load(prompts)
-        self.tokenizer = tokenizer
-        self.label_names = list(label_names)
-        self.template = template
-        self.protocol = self._protocol(thresholds_from, num_resamples, seed)
+        self.template, self.score = template, score
         names = self.prompts.class_names
-        missing = [name for name in names if name not in self.label_names]
-        if missing:
-            raise ValueError(
-                f"prompt set {prompts} scores {', '.join(missing)}, the data set has no such label "
-                f"among {', '.join(self.label_names)}; use another prompt set or correct the names"
-            )
-        self._columns = [self.label_names.index(name) for name in names]
-        self._texts = [text for name in names for text in self.prompts.texts(name, template)]
-        self._classifier: Tensor | None = None
-        self._scale: Tensor | None = None
-        self._batches: list[dict[str, Any]] = []
-
-    def prepare(
-        self,
-        embed_text: Callable[[Tokens], Tensor],
-        logit_scale: Float[Tensor, "1"],
-        device: torch.device,
-    ) -> None:
-        """Encode all class prompts under the template; see `Evaluation.prepare`."""
-        with torch.no_grad():
-            self._classifier = class_embeddings(self._texts, self.tokenizer, embed_text, device)
-            self._scale = logit_scale.detach().float().exp().to(device)
-
-    def update(self, image_embedding: Float[Tensor, "b e"], batch: VolumeBatch) -> None:
-        """Score a batch in float32; nothing leaves the device before `rows`.
-
-        A batch without labels is scored too, for prediction; its labels count as unknown.
-
-        Raises:
-            ValueError: If the labels are not those of `label_names`.
-        """
-        if self._classifier is None or self._scale is None:
-            raise RuntimeError("update before prepare; call prepare once per model")
-        labels = batch.get("labels")
-        if labels is None or not labels.shape[1]:
-            labels = torch.full((len(image_embedding), len(self.label_names)), -1)
-        if labels.shape[1] != len(self.label_names):
-            raise ValueError(
-                f"the batch has {labels.shape[1]} labels, {len(self.label_names)} are expected: "
-                f"{', '.join(self.label_names)}; set the same label_names for data and evaluation"
-            )
-        cosine = image_embedding.detach().float() @ self._classifier.T
-        pairs = cosine.unflatten(1, (len(self._columns), 2))
-        self._batches.append(
-            {
-                "probability": pair_probabilities(pairs, self._scale),
-                "labels": labels[:, self._columns],
-                "sample_id": list(batch["sample_id"]),
-                "patient_id": list(batch["patient_id"]),
-                "recipe_hash": batch["recipe_hash"],
-                "metadata": batch.get("metadata"),
-            }
-        )
+        columns = label_columns(names, label_names, prompts)
+        if score == "pair":
+            texts = [text for pair in self.prompts.pairs(template) for text in pair]
+        else:
+            texts = [self.prompts.texts(name, template)[1] for name in names]
+        super().__init__(texts, tokenizer, label_names=label_names, columns=columns, token=token)
+        self.protocol = self._protocol(thresholds_from, num_resamples, seed)
 
     @property
     def class_names(self) -> list[str]:
         """Names of the scores of a row, in their order."""
         return self.prompts.class_names
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return one row per sample: ids, scores, decisions, labels, metadata."""
-        rows = []
-        for batch in self._batches:
-            negative, positive = batch["probability"].cpu().unbind(dim=-1)
-            metadata = batch["metadata"] or [{}] * len(batch["sample_id"])
-            rows += [
-                {
-                    "sample_id": sample,
-                    "patient_id": batch["patient_id"][i],
-                    "recipe_hash": batch["recipe_hash"],
-                    "scores": positive[i].tolist(),
-                    "decisions": (positive[i] > negative[i]).tolist(),
-                    "labels": batch["labels"][i].tolist(),
-                    "metadata": dict(metadata[i]),
-                }
-                for i, sample in enumerate(batch["sample_id"])
-            ]
-        return rows
+    def scores(
+        self, cosine: Float[Tensor, "b m"], scale: Float[Tensor, "1"]
+    ) -> tuple[Float[Tensor, "b k"], Bool[Tensor, "b k"]]:
+        """Apply the score rule; a cosine decides nothing, its decisions are all negative."""
+        if self.score == "cosine":
+            return cosine, torch.zeros_like(cosine, dtype=torch.bool)
+        pairs = cosine.unflatten(1, (len(self._columns), 2))
+        negative, positive = pair_probabilities(pairs, scale).unbind(dim=-1)
+        return positive, positive > negative
 
     def compute(self, rows: list[dict[str, Any]]) -> Results:
         """Compute every figure; see `classification_results`.
@@ -178,19 +101,11 @@ class ZeroShotClassification(Evaluation):
         Raises:
             ValueError: If no label is known, or the rows are not sound.
         """
+        self._require_labels(rows)
         table = ScoreTable.from_rows(rows, self.prompts.class_names)
-        if (table.labels == -1).all():
-            raise ValueError(
-                f"none of {len(table.sample_ids)} samples has a known label: there is nothing to "
-                "compare the scores with; use `evaluate predict`, or give the data set its labels"
-            )
         for name, sources in self.prompts.merge.items():
             table = table.merged(name, sources)
         return classification_results(table, self.protocol)
-
-    def reset(self) -> None:
-        """Forget all scored studies; the class prompts stay until the next `prepare`."""
-        self._batches = []
 
     def _protocol(
         self, thresholds_from: str | None, num_resamples: int, seed: int
@@ -198,6 +113,12 @@ class ZeroShotClassification(Evaluation):
         thresholds, rule = None, PUBLISHED_RULE
         if thresholds_from is not None:
             source = Results.from_json(thresholds_from)
+            if source.score_rule != self.score:
+                raise ValueError(
+                    f"{thresholds_from} holds thresholds of scores by the rule "
+                    f"{source.score_rule!r}, this evaluation scores by {self.score!r}; validate "
+                    "with the same rule first"
+                )
             thresholds = {finding.name: finding.threshold for finding in source.findings}
             rule = f"closest_corner_validation (n = {source.num_samples})"
         return ClassificationProtocol(
@@ -207,6 +128,7 @@ class ZeroShotClassification(Evaluation):
             tiers={entry.name: entry.tier for entry in self.prompts.classes},
             thresholds=thresholds,
             threshold_rule=rule,
+            score_rule=self.score,
             num_resamples=num_resamples,
             seed=seed,
         )

@@ -16,20 +16,20 @@ _POLARITIES = ("negative", "positive")
 
 @dataclass(frozen=True)
 class ClassPrompts:
-    """The pair of prompts of one class.
+    """The prompts of one class: a pair, or the positive one alone.
 
     Attributes:
         name: As the label column is called.
-        negative: Says that the finding is absent.
         positive: Says that the finding is there.
+        negative: Says that the finding is absent; None in protocols that do not ask.
         organ: Fills `{organ}` of a template.
         tier: Difficulty tier, for macro rows; empty if there is none.
         by_template: Template name -> prompts that replace the pair under that template.
     """
 
     name: str
-    negative: str
     positive: str
+    negative: str | None = None
     organ: str = ""
     tier: str = ""
     by_template: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -111,8 +111,12 @@ class PromptSet:
     def texts(self, class_name: str, template: str) -> tuple[list[str], list[str]]:
         """Return all negative and all positive sentences of a class under a template.
 
+        A class without a negative prompt has no negative sentences.
+
         >>> PromptSet.load("ct_rate").texts("Lung nodule", "organ")
         (['The lung shows: Not nodule.'], ['The lung shows: Nodule.'])
+        >>> PromptSet.load("pub_brain_5").texts("Stroke", "study")
+        ([], ['This MRI study shows: Acute stroke.'])
 
         Raises:
             ValueError: If the class or the template is unknown; names the nearest.
@@ -126,10 +130,30 @@ class PromptSet:
         pair |= entry.by_template.get(template, {})
         sentences = self.templates[template]
         negative, positive = (
-            [sentence.format(c=pair[polarity], organ=entry.organ) for sentence in sentences]
+            [sentence.format(c=prompt, organ=entry.organ) for sentence in sentences]
+            if (prompt := pair[polarity]) is not None
+            else []
             for polarity in _POLARITIES
         )
         return negative, positive
+
+    def pairs(self, template: str) -> list[tuple[list[str], list[str]]]:
+        """Return the sentences of all classes under a template, negative ones first.
+
+        Raises:
+            ValueError: If a class has no negative prompt, or the template is unknown.
+        """
+        texts = [self.texts(name, template) for name in self.class_names]
+        single = [
+            n for n, (negative, _) in zip(self.class_names, texts, strict=True) if not negative
+        ]
+        if single:
+            raise ValueError(
+                f"prompt set {self.name} has no negative prompt for {', '.join(single)}: a pair "
+                "cannot be scored; write one, or score by the positive prompt alone "
+                "(score: cosine)"
+            )
+        return texts
 
     def macro_groups(self) -> dict[str, list[str]]:
         """Return the classes of each macro row: all, every tier, every named group."""
@@ -152,6 +176,12 @@ class PromptSet:
             for member in members:
                 if member not in known:
                     raise ValueError(_unknown("class", member, known, f"{where}, {source}"))
+        single = [entry.name for entry in self.classes if entry.negative is None]
+        if 0 < len(single) < len(self.classes):
+            raise ValueError(
+                f"{source}, class {single[0]}: lacks negative, which other classes have; "
+                "add it to the file, or leave it out everywhere"
+            )
         for entry in self.classes:
             for template in entry.by_template:
                 if template not in self.templates:
@@ -161,10 +191,9 @@ class PromptSet:
 
 def _parse_class(entry: Mapping[str, Any], source: str) -> ClassPrompts:
     where = f"{source}, class {entry.get('name', '?')}"
-    required = ("name", *_POLARITIES)
-    _check_keys(entry, required, ("organ", "tier", "by_template"), where)
+    _check_keys(entry, ("name", "positive"), ("negative", "organ", "tier", "by_template"), where)
     for polarity in _POLARITIES:
-        if not str(entry[polarity] or "").strip():
+        if polarity in entry and not str(entry[polarity] or "").strip():
             raise ValueError(f"{where}: the {polarity} prompt is empty; write what it says")
     return ClassPrompts(**entry)
 

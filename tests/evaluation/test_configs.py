@@ -5,13 +5,19 @@ from hydra.utils import instantiate
 from jsonargparse import ArgumentParser
 from omegaconf import OmegaConf
 
-from medvlp.data.ct_rate import LABEL_NAMES
+from medvlp.data import ct_rate, pub_brain_5
 from medvlp.evaluation.protocol import Evaluation
 
 from .test_zero_shot import HashTokenizer
 
 FOLDER = Path(__file__).parents[2] / "conf" / "evaluation"
 PATHS = sorted(FOLDER.glob("*.yaml"))
+LABEL_NAMES = {
+    "ct_rate": ct_rate.LABEL_NAMES,
+    "ct_rate_organ": ct_rate.LABEL_NAMES,
+    "phantom_ct_rate": ct_rate.LABEL_NAMES,
+    "pub_brain_5": pub_brain_5.LABEL_NAMES,
+}
 TOKENIZER = {"_target_": f"{HashTokenizer.__module__}.HashTokenizer"}
 
 
@@ -24,7 +30,7 @@ def test_hydra_builds_every_evaluation(path):
     measures = instantiate(tree(path).evaluation, _convert_="all")
     assert measures
     for measure in measures.values():
-        assert tuple(measure.label_names) == LABEL_NAMES
+        assert tuple(measure.label_names) == LABEL_NAMES[path.stem]
         assert measure.protocol.thresholds is None
 
 

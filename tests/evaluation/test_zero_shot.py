@@ -3,12 +3,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from medvlp.evaluation.prompt_evaluation import class_embeddings
 from medvlp.evaluation.protocol import Evaluation
-from medvlp.evaluation.zero_shot import (
-    ZeroShotClassification,
-    class_embeddings,
-    pair_probabilities,
-)
+from medvlp.evaluation.zero_shot import ZeroShotClassification, pair_probabilities
 from medvlp.prompts.prompt_set import PromptSet
 from medvlp.types import Tokens
 

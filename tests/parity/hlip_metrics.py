@@ -1,12 +1,14 @@
 """Golden cases of HLIP's zero-shot metrics."""
 
 import pytest
+import torch
 
 from medvlp.evaluation.classification import ClassificationProtocol, classification_results
-from medvlp.evaluation.published import hlip_layout
+from medvlp.evaluation.published import hlip_layout, pub_brain_5_layout
 from medvlp.evaluation.score_table import ScoreTable
 from medvlp.evaluation.statistics import closest_corner_threshold
 from medvlp.evaluation.zero_shot import pair_probabilities
+from medvlp.evaluation.zero_shot_task import ZeroShotTask
 from medvlp.prompts.prompt_set import PromptSet
 
 from .registry import Case, handles
@@ -55,3 +57,47 @@ def metrics_ct_rate(case: Case) -> None:
 @handles("hlip", "metrics_rad_chestct")
 def metrics_rad_chestct(case: Case) -> None:
     check(case, PromptSet.load("rad_chestct"))
+
+
+CLASSES = ["Normal", "Stroke", "Glioma", "Meningioma", "Metastasis"]
+TASKS = [*([CLASSES[0], name] for name in CLASSES[1:]), CLASSES[2:], CLASSES]
+
+
+def task_rows(case: Case, task: ZeroShotTask) -> list[dict]:
+    """Rows as the task would make them of embeddings with these similarities."""
+    columns = [CLASSES.index(name) for name in task.classes]
+    scale = torch.tensor([case.config["logit_scale"]])
+    scores, decisions = task.scores(case.inputs["cosine"][:, columns], scale)
+    return [
+        {
+            "sample_id": study,
+            "study_id": study,
+            "patient_id": study,
+            "recipe_hash": "",
+            "scores": scores[row].tolist(),
+            "decisions": decisions[row].tolist(),
+            "labels": case.inputs["labels"][row, columns].tolist(),
+        }
+        for row, study in enumerate(case.config["studies"])
+    ]
+
+
+@handles("hlip", "metrics_pub_brain_5")
+def metrics_pub_brain_5(case: Case) -> None:
+    layout = {}
+    for classes in TASKS:
+        task = ZeroShotTask(
+            "pub_brain_5",
+            lambda texts: pytest.fail("nothing is encoded here"),
+            label_names=CLASSES,
+            classes=classes,
+            compat="published",
+            num_resamples=10,
+        )
+        layout |= pub_brain_5_layout(task.compute(task_rows(case, task)))
+    expected = case.config["results"]
+    assert set(layout) == set(expected)
+    for name, metrics in expected.items():
+        assert set(layout[name]) == set(metrics)
+        for key, value in metrics.items():
+            assert layout[name][key] == pytest.approx(value, abs=1e-6), f"{name}: {key}"

@@ -76,8 +76,18 @@ def test_ensemble_gives_one_sentence_per_template():
         (lambda: PromptSet.load("ct_rate").texts("emphisema", "volume"), "mean Emphysema"),
         (lambda: PromptSet.load("ct_rate").texts("Emphysema", "volumes"), "did you mean volume"),
         (
-            lambda: PromptSet.from_dict(tree(classes=[{"name": "Nodule", "positive": "Nodule"}])),
-            "class Nodule: lacks negative",
+            lambda: PromptSet.from_dict(
+                tree(classes=[*tree()["classes"], {"name": "Cyst", "positive": "Cyst"}])
+            ),
+            "class Cyst: lacks negative, which other classes have",
+        ),
+        (
+            lambda: PromptSet.from_dict(tree(classes=[{"name": "Nodule", "negative": "Not"}])),
+            "class Nodule: lacks positive",
+        ),
+        (
+            lambda: PromptSet.load("pub_brain_5").pairs("study"),
+            "no negative prompt for Normal, Stroke, Glioma, Meningioma, Metastasis",
         ),
         (
             lambda: PromptSet.from_dict(

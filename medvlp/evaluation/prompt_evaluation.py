@@ -1,0 +1,187 @@
+"""What all evaluations by prompts share: encoded prompts, scored batches, rows."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from medvlp.evaluation.protocol import Evaluation
+from medvlp.types import Tokens, VolumeBatch
+
+TEXTS_PER_FORWARD = 64
+
+
+def class_embeddings(
+    texts: Sequence[Sequence[str]],
+    tokenizer: Callable[[list[str]], Tokens],
+    embed_text: Callable[[Tokens], Tensor],
+    device: torch.device,
+) -> Float[Tensor, "k e"]:
+    """Encode the template ensemble of each class: encode all, normalise, average, normalise.
+
+    Args:
+        texts: For each class, its sentences; classes may have different numbers of them.
+        tokenizer: Turns sentences into tokens on the CPU.
+        embed_text: Maps tokens on `device` to embeddings.
+        device: Where the text tower lives.
+    """
+    flat = [text for sentences in texts for text in sentences]
+    embeddings = []
+    for start in range(0, len(flat), TEXTS_PER_FORWARD):
+        tokens = tokenizer(flat[start : start + TEXTS_PER_FORWARD])
+        tokens = Tokens(tokens.input_ids.to(device), tokens.attention_mask.to(device))
+        embeddings.append(embed_text(tokens).float())
+    parts = F.normalize(torch.cat(embeddings), dim=-1).split([len(group) for group in texts])
+    return F.normalize(torch.stack([part.mean(dim=0) for part in parts]), dim=-1)
+
+
+def scored_token(embedding: Float[Tensor, "b *p e"], token: int) -> Float[Tensor, "b e"]:
+    """Take the embedding that an evaluation scores, in float32.
+
+    Raises:
+        ValueError: If the tower does not give so many.
+    """
+    embedding = embedding.detach().float()
+    tokens = embedding.unsqueeze(1) if embedding.ndim == 2 else embedding
+    if not 0 <= token < tokens.shape[1]:
+        raise ValueError(
+            f"the evaluation scores token {token}, the image tower gives {tokens.shape[1]} "
+            f"embeddings of a study; set token to at most {tokens.shape[1] - 1}"
+        )
+    return tokens[:, token]
+
+
+def label_columns(
+    class_names: Sequence[str], label_names: Sequence[str], prompts: str
+) -> list[int]:
+    """Find the label column of every class.
+
+    Raises:
+        ValueError: If a class has no label of its name.
+    """
+    missing = [name for name in class_names if name not in label_names]
+    if missing:
+        raise ValueError(
+            f"prompt set {prompts} scores {', '.join(missing)}, the data set has no such label "
+            f"among {', '.join(label_names)}; use another prompt set or correct the names"
+        )
+    return [list(label_names).index(name) for name in class_names]
+
+
+class PromptEvaluation(Evaluation):
+    """Compare study embeddings with those of prompts; subclasses say what is made of it.
+
+    Args:
+        texts: For each column of the similarities, the sentences whose mean embedding it is.
+        tokenizer: The one the text tower was trained with.
+        label_names: Names of the columns of `batch["labels"]`, in their order.
+        columns: Which of them a row keeps, one per class.
+        token: Which embedding of a study is scored, where the image tower gives several.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[Sequence[str]],
+        tokenizer: Callable[[list[str]], Tokens],
+        *,
+        label_names: Sequence[str],
+        columns: Sequence[int],
+        token: int = 0,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.label_names = list(label_names)
+        self.token = token
+        self._texts = [list(sentences) for sentences in texts]
+        self._columns = list(columns)
+        self._classifier: Tensor | None = None
+        self._scale: Tensor | None = None
+        self._batches: list[dict[str, Any]] = []
+
+    @abstractmethod
+    def scores(
+        self, cosine: Float[Tensor, "b m"], scale: Float[Tensor, "1"]
+    ) -> tuple[Float[Tensor, "b k"], Bool[Tensor, "b k"]]:
+        """Turn similarities to all prompts into scores and the protocol's decisions."""
+
+    def prepare(
+        self,
+        embed_text: Callable[[Tokens], Tensor],
+        logit_scale: Float[Tensor, "1"],
+        device: torch.device,
+    ) -> None:
+        """Encode all class prompts under the template; see `Evaluation.prepare`."""
+        with torch.no_grad():
+            self._classifier = class_embeddings(self._texts, self.tokenizer, embed_text, device)
+            self._scale = logit_scale.detach().float().exp().to(device)
+
+    def update(self, image_embedding: Float[Tensor, "b *p e"], batch: VolumeBatch) -> None:
+        """Score a batch in float32; nothing leaves the device before `rows`.
+
+        A batch without labels is scored too, for prediction; its labels count as unknown.
+
+        Raises:
+            ValueError: If the labels are not those of `label_names`.
+        """
+        if self._classifier is None or self._scale is None:
+            raise RuntimeError("update before prepare; call prepare once per model")
+        labels = batch.get("labels")
+        if labels is None or not labels.shape[1]:
+            labels = torch.full((len(image_embedding), len(self.label_names)), -1)
+        if labels.shape[1] != len(self.label_names):
+            raise ValueError(
+                f"the batch has {labels.shape[1]} labels, {len(self.label_names)} are expected: "
+                f"{', '.join(self.label_names)}; set the same label_names for data and evaluation"
+            )
+        cosine = scored_token(image_embedding, self.token) @ self._classifier.T
+        scores, decisions = self.scores(cosine, self._scale)
+        kept = ("sample_id", "patient_id", "study_id", "recipe_hash", "metadata", "num_scans")
+        self._batches.append(
+            {
+                "scores": scores,
+                "decisions": decisions,
+                "labels": labels[:, self._columns],
+                **{key: value for key, value in batch.items() if key in kept},
+            }
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per sample: ids, scores, decisions, labels, metadata."""
+        rows = []
+        for batch in self._batches:
+            samples = batch["sample_id"]
+            columns = {
+                "sample_id": samples,
+                "patient_id": batch["patient_id"],
+                "study_id": batch.get("study_id", samples),
+                "recipe_hash": [batch["recipe_hash"]] * len(samples),
+                **{key: batch[key].tolist() for key in ("scores", "decisions", "labels")},
+                "metadata": [dict(row) for row in batch.get("metadata") or [{}] * len(samples)],
+            }
+            if "num_scans" in batch:
+                columns["num_scans"] = batch["num_scans"].tolist()
+            rows += [
+                dict(zip(columns, values, strict=True))
+                for values in zip(*columns.values(), strict=True)
+            ]
+        return rows
+
+    def reset(self) -> None:
+        """Forget all scored studies; the class prompts stay until the next `prepare`."""
+        self._batches = []
+
+    def _require_labels(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Refuse rows of which no label is known.
+
+        Raises:
+            ValueError: If there are rows and none has a known label.
+        """
+        if rows and all(label == -1 for row in rows for label in row["labels"]):
+            samples = len({row["sample_id"] for row in rows})
+            raise ValueError(
+                f"none of {samples} samples has a known label: there is nothing to "
+                "compare the scores with; use `evaluate predict`, or give the data set its labels"
+            )
