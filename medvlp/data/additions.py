@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from medvlp.data.annotation_file import read_annotations, text_sections
 from medvlp.data.records import SPLITS
 from medvlp.data.tables import is_empty, read_table
 
@@ -18,7 +19,7 @@ class Additions:
         splits: CSV with the columns `study` and `split` (train, val or test). Patients must not
             straddle.
         reports: CSV with the column `study` and at least one of `report`, `findings`,
-            `impression`.
+            `impression`; or a JSON file of report strings, see `AnnotationFile`.
         default_split: Of studies that `splits` does not name, and of all if there is none.
     """
 
@@ -64,7 +65,10 @@ class Additions:
                 raise ValueError(
                     f"{self.splits}: split {wrong[0]!r}, expected one of {', '.join(SPLITS)}"
                 )
-        if self.reports:
+        if self.reports and self.reports.suffix == ".json":
+            entries = read_annotations(self.reports)
+            self._texts_of = {study: text_sections(said.strings) for study, said in entries.items()}
+        elif self.reports:
             rows = read_table(self.reports, ("study",))
             if not set(_SECTIONS) & set(rows[0]):
                 raise ValueError(

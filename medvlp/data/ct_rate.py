@@ -8,9 +8,11 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from medvlp.data.annotation_file import AnnotationFile
 from medvlp.data.choices import check_choice
 from medvlp.data.ct_rate_tree import VOLUME_NAME, dataset_folder, volume_files
 from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
@@ -64,6 +66,8 @@ class CTRate(StudySource):
         anatomy_masks: Where organ masks lie under the dataset folder, in the same tree and of the
             same names as the volumes, such as "{split}_mask" or "merged_{split}_masks" of fVLM's
             layout; they become the companion "anatomy_mask".
+        annotations: JSON file with report strings and scans of the training studies, in place of
+            those of the tables, see `AnnotationFile`.
     """
 
     name = "ct_rate"
@@ -79,6 +83,7 @@ class CTRate(StudySource):
         label_names: Sequence[str] = LABEL_NAMES,
         excluded: Sequence[str] = EXCLUDED,
         anatomy_masks: str | None = None,
+        annotations: str | None = None,
     ) -> None:
         check_choice("splits", splits, _SPLIT)
         if orientation is not None:
@@ -89,6 +94,7 @@ class CTRate(StudySource):
         self.label_names = tuple(label_names)
         self.excluded = frozenset(excluded)
         self.anatomy_masks = anatomy_masks
+        self.annotations = AnnotationFile(annotations)
         self.skips: list[Skip] = []
 
     def describe(self) -> dict[str, Any]:
@@ -101,14 +107,15 @@ class CTRate(StudySource):
             "label_names": list(self.label_names),
             "excluded": sorted(self.excluded),
             "anatomy_masks": self.anatomy_masks,
+            **self.annotations.describe(),
         }
 
     def studies(self) -> Iterator[StudyRecord]:
         """Yield the sessions of the chosen splits in the order of the metadata table."""
         self.skips.clear()
         dataset = self._dataset_folder()
-        for split in self.splits:
-            yield from self._split_studies(dataset, split)
+        tables = (self._split_studies(dataset, split) for split in self.splits)
+        yield from self.annotations.apply(chain.from_iterable(tables), self.skips)
 
     def _dataset_folder(self) -> Path:
         if folder := dataset_folder(self.root, "metadata"):

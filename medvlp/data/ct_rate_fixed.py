@@ -29,6 +29,8 @@ class CTRateFixed(CTRate):
         anatomy_masks: Where organ masks lie under the dataset folder, in the same tree and of the
             same names as the volumes: "ts_seg/ts_total/{split}_fixed", or "{split}_mask" and
             "merged_{split}_masks" of fVLM's layout. They become the companion "anatomy_mask".
+        annotations: JSON file with report strings and scans of the training studies, in place of
+            those of the tables, see `AnnotationFile`.
     """
 
     name = "ct_rate_fixed"
@@ -44,6 +46,7 @@ class CTRateFixed(CTRate):
         label_names: Sequence[str] = LABEL_NAMES,
         excluded: Sequence[str] = EXCLUDED,
         anatomy_masks: str | None = None,
+        annotations: str | None = None,
     ) -> None:
         super().__init__(
             root,
@@ -52,6 +55,7 @@ class CTRateFixed(CTRate):
             label_names=label_names,
             excluded=excluded,
             anatomy_masks=anatomy_masks,
+            annotations=annotations,
         )
 
     def _left_out(self, dataset: Path, split: str) -> frozenset[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medvlp.data.annotation_file import AnnotationFile
 from medvlp.data.folder_cells import read_spacing, stays_inside
 from medvlp.data.readers.registry import Irregular
 from medvlp.data.records import SPLITS, ScanRecord, Skip, StudyRecord, StudySource
@@ -44,6 +45,8 @@ class Folder(StudySource):
             rows without one.
         modality: DICOM code of rows without one.
         irregular: "refuse" DICOM series that are tilted or unevenly spaced, or "correct" them.
+        annotations: JSON file with report strings and scans of the training studies, in place of
+            those of the table, see `AnnotationFile`.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Folder(StudySource):
         orientation: str | None = None,
         modality: str = "CT",
         irregular: Irregular = "refuse",
+        annotations: str | None = None,
     ) -> None:
         if not name.replace("_", "").replace("-", "").isalnum():
             raise ValueError(f"name is {name!r}, expected letters, digits, _ and - only")
@@ -70,6 +74,7 @@ class Folder(StudySource):
         self.split = _split(split)
         self.orientation, self.modality = orientation, _modality(modality)
         self.irregular: Irregular = irregular
+        self.annotations = AnnotationFile(annotations)
         self.skips: list[Skip] = []
 
     def describe(self) -> dict[str, Any]:
@@ -83,6 +88,7 @@ class Folder(StudySource):
             "orientation": self.orientation,
             "modality": self.modality,
             "irregular": self.irregular,
+            **self.annotations.describe(),
         }
 
     def studies(self) -> Iterator[StudyRecord]:
@@ -90,6 +96,9 @@ class Folder(StudySource):
         self.skips.clear()
         if not self.root.is_dir():
             raise FileNotFoundError(f"{self.root} is not a folder; set root to that of your scans")
+        yield from self.annotations.apply(self._table_studies(), self.skips)
+
+    def _table_studies(self) -> Iterator[StudyRecord]:
         told = [*self.text_columns.values(), *self.label_names]
         table = read_table(self.table, ["study_id", "path", *told])
         self._report_slips(table[0].keys() - {"study_id", "path", *told, *_OPTIONAL, *COMPANIONS})

@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medvlp.data.annotation_file import AnnotationFile
 from medvlp.data.choices import check_choice
 from medvlp.data.records import SPLITS, ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.tables import is_empty, read_table
@@ -95,6 +96,8 @@ class MRRate(StudySource):
         splits: Which published splits to read: "train", "val", "test".
         sequences: Which kinds of series to read, a choice of `SEQUENCES`.
         label_names: Columns of the label table, in the order of a batch.
+        annotations: JSON file with report strings and scans of the training studies, in place of
+            those of the tables, see `AnnotationFile`.
     """
 
     name = "mr_rate"
@@ -106,12 +109,14 @@ class MRRate(StudySource):
         splits: Sequence[str] = ("train", "val", "test"),
         sequences: Sequence[str] = SEQUENCES,
         label_names: Sequence[str] = LABEL_NAMES,
+        annotations: str | None = None,
     ) -> None:
         check_choice("splits", splits, SPLITS)
         check_choice("sequences", sequences, SEQUENCES)
         self.root = Path(root)
         self.splits, self.sequences = tuple(splits), tuple(sequences)
         self.label_names = tuple(label_names)
+        self.annotations = AnnotationFile(annotations)
         self.skips: list[Skip] = []
 
     def describe(self) -> dict[str, Any]:
@@ -122,11 +127,15 @@ class MRRate(StudySource):
             "splits": list(self.splits),
             "sequences": list(self.sequences),
             "label_names": list(self.label_names),
+            **self.annotations.describe(),
         }
 
     def studies(self) -> Iterator[StudyRecord]:
         """Yield the studies of the chosen splits, batch by batch as the tables have them."""
         self.skips.clear()
+        yield from self.annotations.apply(self._table_studies(), self.skips)
+
+    def _table_studies(self) -> Iterator[StudyRecord]:
         folders = self._study_folders()
         splits = self._by_study(self.root / "splits.csv", ("patient_uid", "study_uid", "split"))
         labels = self._by_study(

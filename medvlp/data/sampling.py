@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -176,12 +176,20 @@ class AllScans(ScanChoice):
 
     Args:
         max_scans: Of a study with more, this many are drawn; None takes all.
+        compat: "published" gives every study exactly `max_scans`, in a random order: a shorter one
+            repeats its scans, as HLIP does to fill rectangular batches. Here batches are packed and
+            exact without.
     """
 
-    def __init__(self, max_scans: int | None = None) -> None:
+    def __init__(
+        self, max_scans: int | None = None, *, compat: Literal["published"] | None = None
+    ) -> None:
         if max_scans is not None and max_scans < 1:
             raise ValueError(f"max_scans is {max_scans}, expected at least 1")
+        if compat is not None and max_scans is None:
+            raise ValueError("compat='published' repeats scans up to max_scans, which is not set")
         self.max_scans = max_scans
+        self.compat: Literal["published"] | None = compat
 
     def samples(self, study: Row) -> list[SampleSpec]:
         """Make one sample of the study."""
@@ -189,6 +197,9 @@ class AllScans(ScanChoice):
 
     def choose(self, scans: Sequence[int], generator: np.random.Generator) -> Sequence[int]:
         """Take all in their order, or draw `max_scans` and keep their order."""
+        if self.compat is not None and self.max_scans is not None:
+            order = generator.permutation(len(scans))
+            return [scans[int(order[i % len(scans)])] for i in range(self.max_scans)]
         if self.max_scans is None or len(scans) <= self.max_scans:
             return list(scans)
         drawn = generator.choice(len(scans), self.max_scans, replace=False)

@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,15 +80,19 @@ class ReportText(TextSampler):
         self, sections: Mapping[str, str], generator: np.random.Generator
     ) -> list[TextUnit]:
         """Fill the template; there is no chance in it."""
+        return [TextUnit(self.fill(sections), TextKind.REPORT, statements_of(sections))]
+
+    def fill(self, sections: Mapping[str, str]) -> str:
+        """Return the text of these sections."""
         filled: list[str] = []
         for words, name in self._parts:
             section = sections.get(name, self.missing)
             if section is not None:
-                filled.append(words + _with_full_stop(section))
+                filled.append(words + with_full_stop(section))
         text = "".join(filled).translate(self.removed).strip()
         if not text:  # a data set with other sections than the template's
-            text = " ".join(map(_with_full_stop, sections.values())).translate(self.removed)
-        return [TextUnit(text, TextKind.REPORT, statements_of(sections))]
+            text = " ".join(map(with_full_stop, sections.values())).translate(self.removed)
+        return text
 
 
 class SentenceSampler(TextSampler):
@@ -150,7 +154,7 @@ class SentenceSampler(TextSampler):
         chosen = generator.choice(len(sentences), count, replace=False, p=weights / weights.sum())
         picked = [sentences[index] for index in sorted(chosen)]
         template = self.templates.get(name, self.templates[_FINDINGS])
-        text = template.replace("{text}", " ".join(map(_with_full_stop, picked)))
+        text = template.replace("{text}", " ".join(map(with_full_stop, picked)))
         return TextUnit(text, TextKind.SENTENCE, tuple(sorted(map(statement_id, picked))))
 
 
@@ -192,7 +196,7 @@ class SectionTexts(TextSampler):
         """Draw the sentence and make the long text, in this order."""
         sentences = _sentences(sections, (_IMPRESSION, _REPORT, _FINDINGS))
         picked = sentences[int(generator.integers(len(sentences)))]
-        text = self.sentence_template.replace("{text}", _with_full_stop(picked))
+        text = self.sentence_template.replace("{text}", with_full_stop(picked))
         short = TextUnit(text, TextKind.SENTENCE, (statement_id(picked),))
         long = self._findings if self.mode == "sentence and findings" else self._report
         return [short, long(sections, generator)]
@@ -204,24 +208,67 @@ class SectionTexts(TextSampler):
     def _findings(self, sections: Mapping[str, str], generator: np.random.Generator) -> TextUnit:
         sentences = _sentences(sections, (_FINDINGS, _REPORT, _IMPRESSION))
         shuffled = [sentences[int(index)] for index in generator.permutation(len(sentences))]
-        text = self.findings_template.replace("{text}", " ".join(map(_with_full_stop, shuffled)))
+        text = self.findings_template.replace("{text}", " ".join(map(with_full_stop, shuffled)))
         return TextUnit(text, TextKind.FINDINGS, tuple(sorted(map(statement_id, set(shuffled)))))
 
     def _report(self, sections: Mapping[str, str], generator: np.random.Generator) -> TextUnit:
         parts = {name: sections[name] for name in (_IMPRESSION, _FINDINGS) if name in sections}
         if not parts and _REPORT in sections:
             parts = {_REPORT: sections[_REPORT]}
-        (unit,) = self.report(parts or sections, generator)
-        return unit
+        parts = parts or sections
+        return TextUnit(self.report.fill(parts), TextKind.REPORT, statements_of(parts))
+
+
+class PermutedText(TextSampler):
+    """All strings of a report in a random order, as one text: HLIP v1's training text.
+
+    Of an annotation file (`medvlp.data.annotation_file`) every string is one section. Published for
+    chest CT: template "{text}"; for brain MRI and head CT: "This MRI study shows: {text}".
+
+    Args:
+        template: `{text}` is replaced by the strings, joined by spaces.
+        unit: "section" permutes sections as they are, "sentence" the sentences of all of them.
+        sections: The first of these that a report has is taken; where it has none of them, or by
+            default, all there are.
+    """
+
+    def __init__(
+        self, template: str = "{text}", *, unit: str = "section", sections: Sequence[str] = ()
+    ) -> None:
+        if unit not in ("section", "sentence") or "{text}" not in template:
+            raise ValueError(
+                f"unit is {unit!r} and template {template!r}, expected 'section' or 'sentence', "
+                "and a template with {text}"
+            )
+        self.template, self.unit, self.sections = template, unit, tuple(sections)
+
+    def __call__(
+        self, sections: Mapping[str, str], generator: np.random.Generator
+    ) -> list[TextUnit]:
+        """Permute the strings and fill the template."""
+        name = next((name for name in self.sections if name in sections), None)
+        strings = [sections[name]] if name else list(sections.values())
+        statements = statements_of(strings)
+        if self.unit == "sentence":
+            found = [sentence for string in strings for sentence in split_sentences(string)]
+            strings = [with_full_stop(sentence) for sentence in found] or strings
+        order = generator.permutation(len(strings))
+        text = " ".join(strings[int(index)] for index in order)
+        return [TextUnit(self.template.replace("{text}", text), TextKind.REPORT, statements)]
 
 
 def _sentences(sections: Mapping[str, str], order: tuple[str, ...]) -> list[str]:
     """Cut the first section there is into its distinct sentences; all of them where none is."""
     name = next((name for name in order if name in sections), None)
-    text = sections[name] if name else " ".join(map(_with_full_stop, sections.values()))
+    text = sections[name] if name else " ".join(map(with_full_stop, sections.values()))
     return list(dict.fromkeys(split_sentences(text))) or [text]
 
 
-def _with_full_stop(section: str) -> str:
+def with_full_stop(section: str) -> str:
+    """Strip a text and end it with a full stop.
+
+    >>> with_full_stop(" No nodule ")
+    'No nodule.'
+    """
     section = section.strip()
     return section if section.endswith(".") else f"{section}."

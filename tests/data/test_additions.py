@@ -48,3 +48,10 @@ def test_wrong_tables_are_refused(tmp_path: Path) -> None:
     write_table(tmp_path / "reports.csv", [{"study": "a", "text": "x"}])
     with pytest.raises(ValueError, match="none of the columns report, findings, impression"):
         Additions(reports=str(tmp_path / "reports.csv")).read()
+
+
+def test_reports_may_be_a_file_of_strings(tmp_path: Path) -> None:
+    (tmp_path / "brain.json").write_text('{"a": {"series": {"T1": {}}, "report": ["B.", "A."]}}')
+    additions = Additions(reports=str(tmp_path / "brain.json"))
+    additions.read()
+    assert additions.texts("a") == {"text_00": "B.", "text_01": "A."}

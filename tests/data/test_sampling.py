@@ -107,3 +107,14 @@ def test_a_question_is_drawn_for_each_study_that_has_some() -> None:
     lesion = {"lesion_id": "l"}
     (about,) = EachLesion().samples({"study_id": "s", "scans": [{}], "lesions": [lesion]})
     assert EachLesion().target(about, {}, generator) == lesion
+
+
+def test_published_training_permutes_the_scans_and_repeats_those_of_a_short_study() -> None:
+    choice, scans = AllScans(5, compat="published"), (3, 4)
+    drawn = [choice.choose(scans, np.random.default_rng(seed)) for seed in range(20)]
+    assert {tuple(one) for one in drawn} == {(3, 4, 3, 4, 3), (4, 3, 4, 3, 4)}
+    many = choice.choose(range(9), np.random.default_rng(0))
+    assert len(set(many)) == 5 and list(many) != sorted(many)
+    assert list(many) == list(choice.choose(range(9), np.random.default_rng(0)))
+    with pytest.raises(ValueError, match="max_scans, which is not set"):
+        AllScans(compat="published")

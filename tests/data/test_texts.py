@@ -1,16 +1,11 @@
-import json
-import os
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from medvlp.data.statements import split_sentences, statement_id, statements_of
-from medvlp.data.texts import ReportText, SectionTexts, SentenceSampler
+from medvlp.data.texts import PermutedText, ReportText, SectionTexts, SentenceSampler
 from medvlp.types import TextKind
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 def chance(seed: int = 0) -> np.random.Generator:
@@ -35,23 +30,6 @@ def test_missing_sections_are_left_out_or_published_as_nan() -> None:
 
 def test_other_sections_than_the_templates() -> None:
     assert ReportText()({"report": "Clear"}, chance())[0].text == "Clear."
-
-
-def test_published_annotations() -> None:
-    folder = Path(os.environ.get("MEDVLP_GOLDENS", REPOSITORY.parent / "shared" / "goldens"))
-    path = folder / "hlip" / "annotations" / "config.json"
-    if not path.is_file():
-        pytest.skip(f"no golden at {path}")
-    config = json.loads(path.read_text(encoding="utf-8"))
-    report = ReportText(missing="nan")
-    seen: dict[str, str] = {}
-    for name, impression, findings in config["reports"]:
-        session = name.split(".")[0].rpartition("_")[0]
-        texts = {"impression": impression, "findings": findings}
-        sections = {key: text for key, text in texts.items() if text}
-        seen.setdefault(session, report(sections, chance())[0].text)
-    expected = {key: entry["report"][0] for key, entry in config["raw_annotation"].items()}
-    assert seen == expected and list(seen) == config["key_order_raw"]
 
 
 def test_sentences() -> None:
@@ -172,3 +150,28 @@ def test_another_part_of_the_report_stands_in_for_a_missing_section(mode, only):
     missing = tuple(name for name in ("impression", "findings") if name != only)
     assert sampler.lacks({only: "One thing is seen"}) == missing
     assert sampler.lacks(REPORT) == ()
+
+
+def test_strings_of_an_annotation_are_permuted_as_they_are():
+    strings = {
+        f"text_{i:02d}": f"The {organ} shows: x" for i, organ in enumerate(("lung", "heart"))
+    }
+    texts = {PermutedText()(strings, chance(seed))[0].text for seed in range(20)}
+    lung, heart = strings.values()
+    assert texts == {f"{lung} {heart}", f"{heart} {lung}"}
+    (unit,) = PermutedText()(strings, chance())
+    assert unit.kind is TextKind.REPORT and unit.statements == statements_of(strings)
+
+
+def test_sentences_of_the_first_wanted_section_are_permuted():
+    sampler = PermutedText("This MRI study shows: {text}", unit="sentence", sections=["findings"])
+    sections = {"impression": "C.", "findings": "A is dark. B is bright"}
+    texts = {sampler(sections, chance(seed))[0].text for seed in range(20)}
+    assert texts == {
+        "This MRI study shows: A is dark. B is bright.",
+        "This MRI study shows: B is bright. A is dark.",
+    }
+    assert sampler({"report": "Only this"}, chance())[0].text.endswith("shows: Only this.")
+    for wrong in ({"unit": "word"}, {"template": "no place"}):
+        with pytest.raises(ValueError, match="expected 'section' or 'sentence'"):
+            PermutedText(**wrong)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medvlp.data.annotations import organ_annotation, raw_annotation
 from medvlp.data.brain_recipe import BrainRecipe
 from medvlp.data.ct_recipe import CTRecipe
 from medvlp.data.intensity import Percentiles
@@ -123,6 +124,20 @@ def loader_eval(case: Case) -> None:
         expected = case.outputs[stats]
         case.assert_close(stats, figures[: len(expected)], expected)
     case.assert_all_compared()
+
+
+@handles("hlip", "annotations")
+def annotations(case: Case) -> None:
+    """Build both files from the rows of a report table and the texts of each organ."""
+    columns = ("VolumeName", "Impressions_EN", "Findings_EN")
+    rows = [dict(zip(columns, row, strict=True)) for row in case.config["reports"]]
+    raw = raw_annotation(rows, compat="published")
+    assert raw == case.config["raw_annotation"]
+    assert list(raw) == case.config["key_order_raw"]
+    volumes = [row["VolumeName"] for row in rows]
+    organ = organ_annotation(case.config["desc_info"], case.config["conc_info"], volumes)
+    assert organ == case.config["qwen_organ_annotation"]
+    assert list(organ) == case.config["key_order_organ"]
 
 
 def _chest_input(case: Case, name: str, mode: str) -> tuple[Tensor, str]:
