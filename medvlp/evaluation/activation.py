@@ -17,14 +17,15 @@ class ActivationMaps(NamedTuple):
     """Maps of one study.
 
     Attributes:
-        maps: For each text and scan, on the token grid; not negative, not normalised.
-        logits: Scaled cosine of each text.
+        maps: For each text and scan, on the grid of tokens or patches; not negative, not
+            normalised.
+        scores: What was differentiated: the scaled cosine of each text, or its log-odds.
         embedding: Of the study, unit length; with a token axis for dual towers.
         method: How the maps were made.
     """
 
     maps: Float[Tensor, "k s d h w"]
-    logits: Float[Tensor, " k"]
+    scores: Float[Tensor, " k"]
     embedding: Float[Tensor, "*p e"]
     method: MapMethod
 
@@ -34,19 +35,23 @@ def activation_maps(
     image: Float[Tensor, "s c d h w"],
     texts: Float[Tensor, "k e"],
     *,
+    against: Float[Tensor, "k e"] | None = None,
     method: MapMethod | None = None,
     token: int = 0,
 ) -> ActivationMaps:
     """Map one study for several texts in one pass.
 
-    The score that is differentiated is the scaled cosine of a text, before any softmax.
+    The score that is differentiated is the scaled cosine of a text, before any softmax, as
+    published. With `against`, what both texts share cancels: the score is the log-odds between
+    them.
 
     Args:
         model: In evaluation mode; its image tower is a `HierarchicalViT`.
         image: Scans of one study.
         texts: Embeddings of the texts, unit length.
+        against: Embeddings of texts that say the opposite: "Not ...".
         method: See `MapMethod`; None takes the published one where the pooling reads the class
-            token, else "tokens".
+            token, else "patches".
         token: Which embedding of dual towers: 0 speaks of the impression, 1 of the whole report.
 
     Raises:
@@ -58,13 +63,14 @@ def activation_maps(
             f"{type(model.vision).__name__}"
         )
     if method is None:
-        method = "attention" if reads_class_token(model.vision) else "tokens"
-    scale, texts = _scale(model, token), texts.detach().clone()  # not a tensor of inference mode
+        method = "attention" if reads_class_token(model.vision) else "patches"
+    scale = _scale(model, token)
+    direction = texts.detach().clone() if against is None else (texts - against).detach().clone()
 
     def score(features: Tensor) -> Tensor:
         embedding = F.normalize(model.image_projection(features), dim=-1)[0]
         chosen = embedding if embedding.ndim == 1 else embedding[token]
-        return scale * texts @ chosen
+        return scale * direction @ chosen
 
     found = relevance(model.vision, image, score, method=method, token=token)
     with torch.no_grad():

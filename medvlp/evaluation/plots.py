@@ -19,11 +19,9 @@ def write_plots(results: Results, folder: str | Path) -> list[Path]:
         return []
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    canvases = {
-        "roc": plot_roc(results),
-        "findings": plot_findings(results),
-        "reliability": plot_reliability(results),
-    }
+    canvases = {"roc": plot_roc(results), "findings": plot_findings(results)}
+    if results.score_rule != "cosine":  # of probabilities only
+        canvases["reliability"] = plot_reliability(results)
     paths = []
     for name, canvas in canvases.items():
         paths.append(folder / f"{name}.png")

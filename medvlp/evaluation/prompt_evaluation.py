@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -55,21 +55,15 @@ def scored_token(embedding: Float[Tensor, "b *p e"], token: int) -> Float[Tensor
     return tokens[:, token]
 
 
-def label_columns(
-    class_names: Sequence[str], label_names: Sequence[str], prompts: str
-) -> list[int]:
-    """Find the label column of every class.
+def any_label(labels: Int[Tensor, "b k"], columns: Sequence[Sequence[int]]) -> Int[Tensor, "b m"]:
+    """Join label columns: 1 if any is 1, else -1 if any is unknown, else 0.
 
-    Raises:
-        ValueError: If a class has no label of its name.
+    >>> any_label(torch.tensor([[1, -1, 0], [0, -1, 0]]), [[0, 1], [2]]).tolist()
+    [[1, 0], [-1, 0]]
     """
-    missing = [name for name in class_names if name not in label_names]
-    if missing:
-        raise ValueError(
-            f"prompt set {prompts} scores {', '.join(missing)}, the data set has no such label "
-            f"among {', '.join(label_names)}; use another prompt set or correct the names"
-        )
-    return [list(label_names).index(name) for name in class_names]
+    groups = [labels[:, list(group)] for group in columns]
+    joined = [torch.where((g == 1).any(dim=1), 1, g.amin(dim=1)) for g in groups]
+    return torch.stack(joined, dim=1)
 
 
 class PromptEvaluation(Evaluation):
@@ -79,7 +73,7 @@ class PromptEvaluation(Evaluation):
         texts: For each column of the similarities, the sentences whose mean embedding it is.
         tokenizer: The one the text tower was trained with.
         label_names: Names of the columns of `batch["labels"]`, in their order.
-        columns: Which of them a row keeps, one per class.
+        columns: Which of them are the label of each class; one of several is enough.
         token: Which embedding of a study is scored, where the image tower gives several.
     """
 
@@ -89,14 +83,14 @@ class PromptEvaluation(Evaluation):
         tokenizer: Callable[[list[str]], Tokens],
         *,
         label_names: Sequence[str],
-        columns: Sequence[int],
+        columns: Sequence[Sequence[int]],
         token: int = 0,
     ) -> None:
         self.tokenizer = tokenizer
         self.label_names = list(label_names)
         self.token = token
         self._texts = [list(sentences) for sentences in texts]
-        self._columns = list(columns)
+        self._columns = [list(group) for group in columns]
         self._classifier: Tensor | None = None
         self._scale: Tensor | None = None
         self._batches: list[dict[str, Any]] = []
@@ -143,7 +137,7 @@ class PromptEvaluation(Evaluation):
             {
                 "scores": scores,
                 "decisions": decisions,
-                "labels": labels[:, self._columns],
+                "labels": any_label(labels, self._columns),
                 **{key: value for key, value in batch.items() if key in kept},
             }
         )

@@ -120,12 +120,15 @@ def _notes(results: Results) -> list[str]:
     if results.findings:
         worst = next(f for f in results.findings if f.name == results.worst_finding)
         figures = results.macros[0].figures
-        notes += [
-            f"worst finding: {worst.name}, AUROC {_interval(worst.figures['auroc'])}",
-            f"calibration of the mean: ECE {_interval(figures['ece'])}, "
-            f"Brier {_interval(figures['brier'])}",
-            f"thresholds: {results.threshold_rule}",
-        ]
+        notes.append(f"worst finding: {worst.name}, AUROC {_interval(worst.figures['auroc'])}")
+        if results.score_rule == "cosine":
+            notes.append("scores are cosines: no probabilities, so there is no calibration")
+        else:
+            notes.append(
+                f"calibration of the mean: ECE {_interval(figures['ece'])}, "
+                f"Brier {_interval(figures['brier'])}"
+            )
+        notes.append(f"thresholds: {results.threshold_rule}")
     if results.macros and "balanced_accuracy" in results.macros[0].figures:
         figures = results.macros[0].figures
         notes.append(

@@ -12,7 +12,7 @@ from medvlp.evaluation.classification import (
     ClassificationProtocol,
     classification_results,
 )
-from medvlp.evaluation.prompt_evaluation import PromptEvaluation, label_columns
+from medvlp.evaluation.prompt_evaluation import PromptEvaluation
 from medvlp.evaluation.results import Results
 from medvlp.evaluation.score_table import ScoreTable
 from medvlp.prompts.prompt_set import PromptSet
@@ -72,7 +72,7 @@ class ZeroShotClassification(PromptEvaluation):
         self.prompts = PromptSet.load(prompts)
         self.template, self.score = template, score
         names = self.prompts.class_names
-        columns = label_columns(names, label_names, prompts)
+        columns = self.prompts.label_columns(label_names, names)
         if score == "pair":
             texts = [text for pair in self.prompts.pairs(template) for text in pair]
         else:

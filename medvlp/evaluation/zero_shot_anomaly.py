@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from medvlp.evaluation.classification import ClassificationProtocol, classification_results
-from medvlp.evaluation.prompt_evaluation import PromptEvaluation, label_columns
+from medvlp.evaluation.prompt_evaluation import PromptEvaluation
 from medvlp.evaluation.results import Results
 from medvlp.evaluation.score_table import ScoreTable
 from medvlp.evaluation.zero_shot import pair_probabilities
@@ -67,7 +67,7 @@ class ZeroShotAnomaly(PromptEvaluation):
             [self.prompts.texts(name, template)[1] for name in names],
             tokenizer,
             label_names=label_names,
-            columns=label_columns(names, label_names, prompts),
+            columns=self.prompts.label_columns(label_names, names),
             token=token,
         )
         self.protocol = ClassificationProtocol(

@@ -16,7 +16,7 @@ from medvlp.evaluation.classification import (
     all_weights,
     classification_results,
 )
-from medvlp.evaluation.prompt_evaluation import PromptEvaluation, label_columns
+from medvlp.evaluation.prompt_evaluation import PromptEvaluation
 from medvlp.evaluation.published import study_words
 from medvlp.evaluation.results import Results
 from medvlp.evaluation.score_table import ScoreTable
@@ -68,7 +68,7 @@ class ZeroShotTask(PromptEvaluation):
                 "different ones"
             )
         texts = [self.prompts.texts(name, template)[1] for name in self.classes]
-        columns = label_columns(self.classes, label_names, prompts)
+        columns = self.prompts.label_columns(label_names, self.classes)
         super().__init__(texts, tokenizer, label_names=label_names, columns=columns, token=token)
         self._words = study_words(self.classes) if compat == "published" else None
         chosen = "" if compat is None else f" ({compat} choice of studies)"

@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ class ClassPrompts:
         organ: Fills `{organ}` of a template.
         tier: Difficulty tier, for macro rows; empty if there is none.
         by_template: Template name -> prompts that replace the pair under that template.
+        any_of: Label columns of which one is enough, where none has the name of the class.
     """
 
     name: str
@@ -33,6 +34,12 @@ class ClassPrompts:
     organ: str = ""
     tier: str = ""
     by_template: dict[str, dict[str, str]] = field(default_factory=dict)
+    any_of: list[str] = field(default_factory=list)
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the label columns of the class."""
+        return self.any_of or [self.name]
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,11 @@ class PromptSet:
         """SHA-256 of the content: equal for files that differ in layout or comments only."""
         tree = {
             "templates": self.templates,
-            "classes": [vars(entry) for entry in self.classes],
+            # hashes of sets without any_of stay what they were before there was such a key
+            "classes": [
+                {k: v for k, v in vars(entry).items() if k != "any_of" or v}
+                for entry in self.classes
+            ],
             "groups": self.groups,
             "merge": self.merge,
         }
@@ -155,6 +166,27 @@ class PromptSet:
             )
         return texts
 
+    def label_columns(
+        self, label_names: Sequence[str], class_names: Sequence[str] | None = None
+    ) -> list[list[int]]:
+        """Find the label columns of every class, or of those named.
+
+        Raises:
+            ValueError: If a class is unknown, or has no label among `label_names`.
+        """
+        known = {entry.name: entry.label_names for entry in self.classes}
+        for name in class_names or ():
+            if name not in known:
+                raise ValueError(_unknown("class", name, known, self.name))
+        wanted = [known[name] for name in class_names or known]
+        missing = [name for names in wanted for name in names if name not in label_names]
+        if missing:
+            raise ValueError(
+                f"prompt set {self.name} scores {', '.join(missing)}, the data set has no such "
+                f"label among {', '.join(label_names)}; use another prompt set or correct the names"
+            )
+        return [[list(label_names).index(name) for name in names] for names in wanted]
+
     def macro_groups(self) -> dict[str, list[str]]:
         """Return the classes of each macro row: all, every tier, every named group."""
         rows = {"all": self.scored_names}
@@ -191,7 +223,8 @@ class PromptSet:
 
 def _parse_class(entry: Mapping[str, Any], source: str) -> ClassPrompts:
     where = f"{source}, class {entry.get('name', '?')}"
-    _check_keys(entry, ("name", "positive"), ("negative", "organ", "tier", "by_template"), where)
+    optional = ("negative", "organ", "tier", "by_template", "any_of")
+    _check_keys(entry, ("name", "positive"), optional, where)
     for polarity in _POLARITIES:
         if polarity in entry and not str(entry[polarity] or "").strip():
             raise ValueError(f"{where}: the {polarity} prompt is empty; write what it says")

@@ -33,7 +33,7 @@ def two_tower(pooling: nn.Module, width: int, registers: int = 0) -> TwoTower:
     ("pooling", "width", "registers", "token", "method"),
     [
         (ClsPooling(), 12, 0, 0, "attention"),
-        (MeanMaxPooling(), 24, 0, 0, "tokens"),
+        (MeanMaxPooling(), 24, 0, 0, "patches"),
         (DualTokenPooling(), 24, 1, 0, "attention"),
         (DualTokenPooling(), 24, 1, 1, "attention"),
     ],
@@ -49,7 +49,7 @@ def test_logits_are_scaled_cosines_and_the_method_follows_the_pooling(
         embedding = model.embed_image(image, torch.tensor([3]))[0]
     torch.testing.assert_close(found.embedding, embedding)
     chosen = embedding if embedding.ndim == 1 else embedding[token]
-    torch.testing.assert_close(found.logits, model.logit_scale.detach().exp() * texts @ chosen)
+    torch.testing.assert_close(found.scores, model.logit_scale.detach().exp() * texts @ chosen)
     assert found.method == method
     assert found.maps.shape == (2, 3, 2, 2, 2) and found.maps.min() >= 0
 
@@ -64,3 +64,12 @@ def test_another_image_tower_is_refused():
 def test_normalised_values_lie_in_the_unit_interval():
     values = torch.tensor([[1.0, 3.0], [2.0, 2.0]])
     assert normalised(values, [1]).tolist() == [[0.0, 1.0], [0.0, 0.0]]
+
+
+def test_log_odds_are_the_difference_of_two_logits():
+    model = two_tower(ClsPooling(), 12)
+    image = torch.randn(1, 1, 4, 4, 4)
+    texts, opposite = nn.functional.normalize(torch.randn(2, 3, 6), dim=-1)
+    odds = activation_maps(model, image, texts, against=opposite)
+    both = [activation_maps(model, image, one).scores for one in (texts, opposite)]
+    torch.testing.assert_close(odds.scores, both[0] - both[1])

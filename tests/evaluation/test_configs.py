@@ -5,7 +5,7 @@ from hydra.utils import instantiate
 from jsonargparse import ArgumentParser
 from omegaconf import OmegaConf
 
-from medvlp.data import ct_rate, pub_brain_5
+from medvlp.data import cq500, ct_rate, mr_rate, pub_brain_5, rad_chestct, rsna
 from medvlp.evaluation.protocol import Evaluation
 
 from .test_zero_shot import HashTokenizer
@@ -16,7 +16,13 @@ LABEL_NAMES = {
     "ct_rate": ct_rate.LABEL_NAMES,
     "ct_rate_organ": ct_rate.LABEL_NAMES,
     "phantom_ct_rate": ct_rate.LABEL_NAMES,
+    "ct_rate_positive": ct_rate.LABEL_NAMES,
+    "rad_chestct": tuple(rad_chestct.CLASSES),
+    "rad_chestct_positive": tuple(rad_chestct.CLASSES),
     "pub_brain_5": pub_brain_5.LABEL_NAMES,
+    "rsna": rsna.LABEL_NAMES,
+    "cq500": cq500.LABEL_NAMES,
+    "mr_rate": mr_rate.LABEL_NAMES,
 }
 TOKENIZER = {"_target_": f"{HashTokenizer.__module__}.HashTokenizer"}
 

@@ -3,8 +3,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from medvlp.data import rad_chestct
+from medvlp.evaluation.plots import write_plots
 from medvlp.evaluation.prompt_evaluation import class_embeddings
 from medvlp.evaluation.protocol import Evaluation
+from medvlp.evaluation.published import hlip_layout
+from medvlp.evaluation.report import to_text
 from medvlp.evaluation.zero_shot import ZeroShotClassification, pair_probabilities
 from medvlp.prompts.prompt_set import PromptSet
 from medvlp.types import Tokens
@@ -183,6 +187,47 @@ def test_ensemble_is_the_normalised_mean_of_normalised_templates():
     classes = class_embeddings([["a", "b"], ["c"]], HashTokenizer(), embed, CPU)
     half = 2**-0.5
     torch.testing.assert_close(classes, torch.tensor([[half, half], [1.0, 0.0]]))
+
+
+def test_a_cosine_is_ranked_but_neither_decided_nor_calibrated(tmp_path):
+    pairs = run(evaluation())
+    measure = evaluation(score="cosine")
+    run(measure)
+    assert len(measure.tokenizer.texts) == len(NAMES)  # the negative prompts are not encoded
+    rows = measure.rows()
+    for row in rows:
+        row["scores"] = [score - 0.5 for score in row["scores"]]  # a cosine may be negative
+    results = measure.compute(rows)
+    figures = results.findings[0].figures
+    assert results.score_rule == "cosine"
+    assert 0 <= figures["auroc"].value <= 1 and not np.isnan(figures["* recall"].value)
+    assert all(np.isnan(figures[name].value) for name in ("ece", "brier", "recall"))
+    assert "no calibration" in to_text(results)
+    assert {path.stem for path in write_plots(results, tmp_path)} == {"roc", "findings"}
+    assert hlip_layout(results)["* mean"]["mean auc"] == results.metrics()["auroc_macro"]
+    path = pairs.to_json(tmp_path / "results.json")
+    with pytest.raises(ValueError, match="by the rule 'pair', this evaluation scores by 'cosine'"):
+        evaluation(score="cosine", thresholds_from=str(path))
+
+
+def test_a_class_may_have_several_label_columns():
+    names = list(rad_chestct.CLASSES)
+    measure = ZeroShotClassification(
+        "rad_chestct_positive",
+        HashTokenizer(),
+        label_names=names,
+        template="ensemble",
+        score="cosine",
+        num_resamples=5,
+    )
+    assert measure.class_names[-1] == "Calcification" and len(measure.class_names) == 14
+    measure.prepare(lambda tokens: torch.rand(len(tokens.input_ids), WIDTH), torch.zeros(1), CPU)
+    embedding, batch = next(batches())
+    labels = torch.zeros(5, len(names), dtype=torch.long)
+    labels[0, names.index("Arterial wall calcification")] = 1
+    labels[1, names.index("Coronary artery wall calcification")] = 1
+    measure.update(embedding, batch | {"labels": labels})
+    assert [row["labels"][-1] for row in measure.rows()] == [1, 1, 0, 0, 0]
 
 
 def test_thresholds_of_a_validation_run_are_used_and_named(tmp_path):

@@ -53,6 +53,37 @@ def test_phantom_set_extends_the_published_one_and_has_tiers():
             assert phantom.texts(name, template) == published.texts(name, template)
 
 
+def test_later_protocols_have_the_published_sentences():
+    head = PromptSet.load("rsna").texts("Any", "study")
+    assert head == ([], ["This CT study shows: intracranial hemorrhage."])
+    for name, classes in (("cq500", 11), ("mr_rate", 37)):
+        prompts = PromptSet.load(name)
+        assert len(prompts.classes) == classes
+        assert len(set(prompts.templates["ensemble"])) == 18
+    bleeding = PromptSet.load("cq500").texts("EDH", "ensemble")[1]
+    assert bleeding[0] == "This study shows: extradural hemorrhage."
+    assert bleeding[4] == "This study shows: new extradural hemorrhage."
+    chest = PromptSet.load("ct_rate_positive")
+    published = chest.texts("Emphysema", "ensemble_published")[1]
+    assert published[3] == "This study shows: onsistent with Emphysema."  # sic
+    corrected = chest.texts("Emphysema", "ensemble")[1]
+    assert [a for a, b in zip(corrected, published, strict=True) if a != b] == [
+        "This study shows: consistent with Emphysema."
+    ]
+    assert chest.class_names == PromptSet.load("ct_rate").class_names
+    rad = PromptSet.load("rad_chestct_positive")
+    assert rad.class_names == PromptSet.load("rad_chestct").scored_names
+
+
+def test_label_columns_are_found_by_name():
+    prompts = PromptSet.from_dict(
+        tree(classes=[tree()["classes"][0], tree()["classes"][1] | {"any_of": ["a", "b"]}])
+    )
+    assert prompts.label_columns(["b", "Emphysema", "a"]) == [[1], [2, 0]]
+    with pytest.raises(ValueError, match="scores a, b, the data set has no such label among Emph"):
+        prompts.label_columns(["Emphysema"])
+
+
 def test_hash_follows_content_not_layout(tmp_path):
     first = PromptSet.from_dict(tree())
     path = tmp_path / "mine.yaml"
