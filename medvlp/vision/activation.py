@@ -1,4 +1,4 @@
-"""Where a hierarchical ViT looks: gradient-weighted attention of a class token, or its tokens.
+"""Where a hierarchical ViT looks: gradient-weighted attention of its class token, or its patches.
 
 Only the row of the class token is needed of the attention matrix and of its gradient. So the T x T
 matrix, which at 14,000 tokens and 12 heads takes 10 GB, is never made: memory grows with T.
@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from medvlp.layers.block import Block
 from medvlp.vision.hierarchical_vit import HierarchicalViT
 
-MapMethod = Literal["attention", "tokens"]
-"""attention: of the class token in the last block, times its gradient, as published; tokens: the
-final patch tokens times their gradient, for towers whose pooling does not read the class token."""
+MapMethod = Literal["attention", "patches"]
+"""attention: of the class token in the last block, times its gradient, as published; patches: the
+embedded patches times their gradient, for towers whose pooling does not read the class token."""
 
 Score = Callable[[Tensor], Tensor]
 """From pooled features (1 *p f) to one score per target (k)."""
@@ -28,7 +28,8 @@ class Relevance(NamedTuple):
     """What `relevance` found in one study.
 
     Attributes:
-        maps: For each target and scan, on the token grid; not negative, not normalised.
+        maps: For each target and scan, on the grid of tokens ("attention") or of patches
+            ("patches": finer where a stem follows them); not negative, not normalised.
         scores: Of the targets.
         features: Pooled features of the study.
     """
@@ -62,8 +63,9 @@ def relevance(
     of it. If the last block ends at slices or scans, each has its own copy of the class token,
     which the tower averages: every copy maps its own patches, with the gradient through the mean.
 
-    "tokens": max(sum over channels of token * gradient, 0), for the patch tokens after the last
-    norm. Of a mean over tokens this is each patch's share of the score.
+    "patches": max(sum over channels of patch * gradient, 0), for the patches as they are linearly
+    embedded, before positions and any stem. Needs the backward pass of the whole tower, and so the
+    memory of a training step.
 
     Args:
         vision: In evaluation mode.
@@ -86,15 +88,9 @@ def relevance(
             f"{vision.num_prefix - 1}"
         )
     with torch.inference_mode(False):
-        with torch.no_grad():
-            seen = _run(vision, image)
         if method == "attention":
-            flat, scores, features = _class_attention(vision, seen, score, token)
-        else:
-            flat, scores, features = _token_products(vision, seen, score)
-    depth, height, width = seen.grid
-    maps = rearrange(flat, "k (s d h w) -> k s d h w", s=len(image), d=depth, h=height, w=width)
-    return Relevance(maps, scores, features)
+            return _class_attention(vision, image, score, token)
+        return _patch_products(vision, image, score)
 
 
 def reads_class_token(vision: HierarchicalViT) -> bool:
@@ -137,12 +133,11 @@ def _run(vision: HierarchicalViT, image: Tensor) -> _Seen:
     return _Seen(entering[0], final[0], grids[0])
 
 
-def _class_attention(
-    vision: HierarchicalViT, seen: _Seen, score: Score, token: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _class_attention(vision: HierarchicalViT, image: Tensor, score: Score, token: int) -> Relevance:
     block = vision.blocks[-1]
     assert isinstance(block, Block)
     with torch.no_grad():
+        seen = _run(vision, image)
         attention, values = _attention_row(block, seen.entering, token)
         mixed = torch.einsum("qhn,qhnc->qhc", attention, values)
     with torch.enable_grad():
@@ -157,13 +152,17 @@ def _class_attention(
     if not any(bool(gradient.any()) for gradient in gradients):
         raise ValueError(
             f"the scores do not depend on prefix token {token}: the tower pools with "
-            f"{type(vision.pooling).__name__}; choose the method 'tokens'"
+            f"{type(vision.pooling).__name__}; choose the method 'patches'"
         )
     maps = []
     for gradient in gradients:
         weighted = torch.einsum("qhc,qhnc->qhn", gradient, values) * attention
         maps.append(weighted.clamp_min(0).mean(1)[:, vision.num_prefix :].flatten())
-    return torch.stack(maps), scores.detach(), features.detach()
+    depth, height, width = seen.grid
+    grids = rearrange(
+        torch.stack(maps), "k (s d h w) -> k s d h w", s=len(image), d=depth, h=height, w=width
+    )
+    return Relevance(grids, scores.detach(), features.detach())
 
 
 def _attention_row(block: Block, entering: Tensor, token: int) -> tuple[Tensor, Tensor]:
@@ -179,22 +178,25 @@ def _attention_row(block: Block, entering: Tensor, token: int) -> tuple[Tensor, 
     return logits.softmax(dim=-1), values
 
 
-def _token_products(
-    vision: HierarchicalViT, seen: _Seen, score: Score
-) -> tuple[Tensor, Tensor, Tensor]:
-    with torch.enable_grad():
-        tokens = seen.final.detach().requires_grad_()
-        features = vision.pooling(tokens, vision.num_prefix)
-        scores = score(features)
-        gradients = _gradients(scores, tokens)
-    products = [(gradient * seen.final).sum(-1).clamp_min(0)[0] for gradient in gradients]
-    maps = torch.stack(products)[:, vision.num_prefix :]
-    if not any(bool(gradient[:, vision.num_prefix :].any()) for gradient in gradients):
-        raise ValueError(
-            f"the scores do not depend on the final patch tokens: the tower pools with "
-            f"{type(vision.pooling).__name__}; choose the method 'attention'"
-        )
-    return maps, scores.detach(), features.detach()
+def _patch_products(vision: HierarchicalViT, image: Tensor, score: Score) -> Relevance:
+    embedded: list[Tensor] = []
+
+    def replace_by_leaf(_module: object, _inputs: object, patches: Tensor) -> Tensor:
+        embedded.append(patches.detach().requires_grad_())
+        return embedded[0]
+
+    stem = getattr(vision.patch_embed, "stem", vision.patch_embed)
+    hook = stem.register_forward_hook(replace_by_leaf)
+    try:
+        with torch.enable_grad():
+            features = vision(image, torch.tensor([len(image)]))
+            scores = score(features)
+            gradients = _gradients(scores, embedded[0])
+    finally:
+        hook.remove()
+    patches = embedded[0].detach()
+    maps = torch.stack([(gradient * patches).sum(-1).clamp_min(0) for gradient in gradients])
+    return Relevance(maps, scores.detach(), features.detach())
 
 
 def _gradients(scores: Tensor, source: Tensor) -> list[Tensor]:

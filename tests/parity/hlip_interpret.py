@@ -43,7 +43,7 @@ def interpret(case: Case) -> None:
     case.assert_close("classifier", texts.T, classifier)
     study = case.inputs["image"][0]
     found = activation_maps(model, study, texts)
-    case.assert_close("probs", found.logits.softmax(-1)[None], case.outputs["probs"])
+    case.assert_close("probs", found.scores.softmax(-1)[None], case.outputs["probs"])
     if "image_features" in case.outputs:
         case.assert_close("image_features", found.embedding[None], case.outputs["image_features"])
     volumes = upsample(found.maps, tuple(study.shape[2:]))

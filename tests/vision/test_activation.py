@@ -5,7 +5,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from medvlp.layers.patch_embed import PatchEmbed3D
+from medvlp.layers.patch_embed import ConvStemPatchEmbed, PatchEmbed3D
 from medvlp.layers.pooling import ClsPooling, DualTokenPooling, MeanMaxPooling
 from medvlp.layers.pos_embed import ScanPositions
 from medvlp.vision.activation import reads_class_token, relevance, upsample
@@ -111,30 +111,36 @@ def test_another_grid_than_that_of_the_position_table():
     torch.testing.assert_close(found.maps.flatten(1), published(vision, image, score, 0))
 
 
-def test_tokens_of_a_mean_share_the_score():
+def test_patches_times_their_gradient_add_up_to_the_score_of_a_linear_tower():
     class Mean(nn.Module):
         def forward(self, tokens: Tensor, num_prefix: int) -> Tensor:
             return tokens[:, num_prefix:].mean(1)
 
     vision = tower(["scan", "study"], Mean())
+    vision.norm = nn.Identity()
+    for block in vision.blocks:
+        block.forward = lambda tokens, lengths: tokens
     weight = torch.randn(1, 24, dtype=torch.float64)
-    found = relevance(vision, study(2), lambda features: weight @ features[0], method="tokens")
-    tokens: list[Tensor] = []
-    vision.norm.register_forward_hook(lambda _module, _inputs, output: tokens.append(output))
-    vision(study(2), torch.tensor([2]))
-    shares = (tokens[0][0, 1:] @ weight[0] / 24).clamp_min(0)
-    torch.testing.assert_close(found.maps.flatten(), shares.detach())
+    found = relevance(vision, study(2), lambda f: weight @ f[0], method="patches")
+    shares = (vision.patch_embed(study(2)) @ weight[0] / (2 * 12)).clamp_min(0)
+    torch.testing.assert_close(found.maps[0], shares.detach())
+
+
+def test_patches_before_a_stem_give_a_finer_map():
+    vision = tower(["scan", "study"], MeanMaxPooling())
+    vision.patch_embed = ConvStemPatchEmbed(1, (2, 2, 2), embed_dim=24, num_stages=1).double()
+    image = study(2, (6, 8, 8))
+    found = relevance(vision, image, linear_score(48), method="patches")
+    assert found.maps.shape == (2, 2, 3, 4, 4)
+    assert vision.patch_embed(image).shape == (2, 2, 2, 2, 24)
 
 
 def test_a_method_that_sees_nothing_is_refused():
     pooled = tower(["scan", "study"], MeanMaxPooling())
     assert not reads_class_token(pooled)
-    with pytest.raises(ValueError, match="MeanMaxPooling; choose the method 'tokens'"):
+    with pytest.raises(ValueError, match="MeanMaxPooling; choose the method 'patches'"):
         relevance(pooled, study(1), linear_score(48))
-    by_class = tower(["scan", "study"])
-    assert reads_class_token(by_class)
-    with pytest.raises(ValueError, match="ClsPooling; choose the method 'attention'"):
-        relevance(by_class, study(1), linear_score(24), method="tokens")
+    assert reads_class_token(tower(["scan", "study"]))
 
 
 def test_it_works_in_inference_mode_and_leaves_no_gradient():
