@@ -18,13 +18,19 @@ from omegaconf import DictConfig
 from medvlp import config, lightning_noise
 from medvlp.user_errors import one_line_errors
 
+PUBLISHED_WEIGHTS = {
+    "_target_": "medvlp.checkpoints.init.PublishedInit",
+    "in_evaluation": True,
+}
+
 _SUBCOMMANDS = ("validate", "test", "predict")
 
 _USAGE = """usage: python -m medvlp.evaluate {validate,test,predict} [--experiment=NAME]
        [--ckpt_path=FILE] [key=value ...] [LightningCLI options]
 
   --experiment=NAME   an experiment of conf/experiment; default: the checkpoint's own
-  --ckpt_path=FILE    a checkpoint written by medvlp.train
+  --ckpt_path=FILE    a checkpoint written by medvlp.train; with --experiment also a published
+                      weight file (.pt, .bin, .safetensors), loaded strictly
   key=value           an override of the tree, as in medvlp.train
   --print_config      show the tree in LightningCLI's terms and stop
   --model.*, --data.*, --trainer.*   LightningCLI's own overrides
@@ -52,15 +58,21 @@ def evaluation_tree(
     return tree
 
 
-def lightning_config(tree: dict[str, Any]) -> dict[str, Any]:
-    """Rewrite a resolved tree for LightningCLI: Trainer arguments, model and data classes."""
+def lightning_config(tree: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
+    """Rewrite a resolved tree for LightningCLI: Trainer arguments, model and data classes.
+
+    Args:
+        tree: Of the run; what its training started from is left out.
+        weights: A published weight file to evaluate.
+    """
+    system = tree["system"] | {"init": weights and PUBLISHED_WEIGHTS | {"path": weights}}
     trainer = config.to_class_path(tree["trainer"])["init_args"]
     trainer["callbacks"] = [config.to_class_path(node) for node in tree["callbacks"].values()]
     trainer["logger"] = False
     return {
         "seed_everything": tree["seed"],
         "trainer": trainer,
-        "model": config.to_class_path(tree["system"]),
+        "model": config.to_class_path(system),
         "data": config.to_class_path(tree["data"]),
     }
 
@@ -79,11 +91,13 @@ def run(arguments: Sequence[str]) -> None:
     from medvlp.callbacks.provenance import Provenance
 
     lightning_noise.hush()
+    published = checkpoint if checkpoint is not None and _is_published(checkpoint) else None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tree.yaml"
-        file.write_text(yaml.safe_dump({subcommand: lightning_config(tree)}, sort_keys=False))
+        rewritten = {subcommand: lightning_config(tree, published)}
+        file.write_text(yaml.safe_dump(rewritten, sort_keys=False))
         options = ["--config", str(file), subcommand, *rest]
-        if checkpoint is not None:
+        if checkpoint is not None and published is None:
             options += [f"--ckpt_path={checkpoint}", "--weights_only=true"]
         if subcommand != "predict":
             options.append("--verbose=false")  # the results have a table of their own
@@ -124,6 +138,12 @@ def _with_run_folder(overrides: Sequence[str], subcommand: str) -> list[str]:
     if any(override.split("=")[0].lstrip("+") == "paths.run" for override in overrides):
         return list(overrides)
     return [*overrides, f"paths.run=${{paths.outputs}}/${{name}}/{subcommand}"]
+
+
+def _is_published(checkpoint: str) -> bool:
+    from medvlp.checkpoints.files import open_weights
+
+    return not open_weights(checkpoint).layout.lightning
 
 
 def _carried_tree(checkpoint: str) -> dict[str, Any]:

@@ -45,7 +45,8 @@ def train(cfg: DictConfig) -> float | None:
     pl.seed_everything(tree["seed"], workers=True, verbose=False)
     if tree["num_threads"]:
         torch.set_num_threads(tree["num_threads"])
-    datamodule, system = (instantiate(tree[key], _convert_="all") for key in ("data", "system"))
+    datamodule = instantiate(tree["data"], _convert_="all")
+    system = instantiate(_resumed(tree["system"], tree["ckpt_path"]), _convert_="all")
     callbacks = list(instantiate(tree["callbacks"], _convert_="all").values())
     loggers = list(instantiate(tree["logger"], _convert_="all").values())
     trainer: pl.Trainer = instantiate(
@@ -82,6 +83,11 @@ def _headline(trainer: "pl.Trainer", system: "pl.LightningModule", tree: dict[st
         f"{tree['name']}: {parameters:.1f} M parameters on {trainer.world_size} x {device}, "
         f"{trainer.precision}, seed {tree['seed']}; run folder {tree['paths']['run']}"
     )
+
+
+def _resumed(system: dict[str, Any], checkpoint: str | None) -> dict[str, Any]:
+    """Leave out what a fresh run starts from where a checkpoint brings all weights."""
+    return system if checkpoint is None else system | {"init": None}
 
 
 def _final_checkpoint(trainer: "pl.Trainer") -> str:

@@ -30,7 +30,8 @@ class ResultsWriter(Callback):
         if not trainer.is_global_zero:
             return
         run = next(item for item in trainer.callbacks if isinstance(item, Provenance))  # pyright: ignore[reportAttributeAccessIssue]
-        weights = file_hash(trainer.ckpt_path) if trainer.ckpt_path else None
+        loaded = trainer.ckpt_path or getattr(pl_module, "weights_path", None)
+        weights = file_hash(loaded) if loaded else None
         results: dict[str, Results] = pl_module.results  # pyright: ignore[reportAssignmentType]
         for name, result in results.items():
             stamped = result.with_provenance(

@@ -95,13 +95,22 @@ class LoadReport:
 
 
 class CheckpointMismatchError(ValueError):
-    """Published weights that do not fit the model; `report` says where."""
+    """Published weights that do not fit the model; `report` says where.
 
-    def __init__(self, report: LoadReport) -> None:
+    Args:
+        report: Of the comparison.
+        name: Of the file, where there is one.
+        differences: In which terms of the configuration file and model differ, if it is known.
+    """
+
+    def __init__(
+        self, report: LoadReport, *, name: str = "the weights", differences: Sequence[str] = ()
+    ) -> None:
+        cause = f" ({'; '.join(differences)})" if differences else ""
         super().__init__(
-            f"the weights do not fit the model, nothing was loaded\n{report}\nChoose the model "
-            "config that these weights belong to, or load with strict=False to keep the model's "
-            "own values for what does not fit"
+            f"{name} and the model do not fit together, nothing was loaded{cause}\n{report}\n"
+            "Choose the model config that these weights belong to, or load with strict=False to "
+            "keep the model's own values for what does not fit"
         )
         self.report = report
 

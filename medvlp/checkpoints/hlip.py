@@ -39,13 +39,13 @@ TRUNK = RuleTable(_TRUNK_RULES, aliases=_OLD_NAMES, ignored=_HARMLESS)
 """The image tower alone, names without `visual.trunk.`."""
 
 
-def _two_tower(bias: str) -> RuleTable:
+def _two_tower(bias: str, text: str = "text.transformer.{rest}") -> RuleTable:
     rules = (
         Rule("logit_scale", "logit_scale", scalar_to_vector, vector_to_scalar),
         Rule("logit_bias", bias, scalar_to_vector, vector_to_scalar),
         *nested(_TRUNK_RULES, "visual.trunk.", "vision."),
         Rule("visual.head.proj.weight", "image_projection.weight"),
-        Rule("text.transformer.{rest}", "text.encoder.{rest}"),
+        Rule(text, "text.encoder.{rest}"),
         Rule("text.proj.weight", "text_projection.weight"),
     )
     return RuleTable(rules, aliases=_OLD_NAMES, ignored=_HARMLESS)
@@ -57,10 +57,18 @@ TWO_TOWER = _two_tower("logit_bias")
 DUAL_TOWER = _two_tower("second_logit_scale")
 """The whole model with two image tokens; `logit_bias` is the log scale of the second."""
 
+# PEFT wraps the encoder of a published file; ours carries its low-rank layers without a wrapper.
+_WITH_LORA = "text.transformer.base_model.model.{rest}"
+TWO_TOWER_LORA = _two_tower("logit_bias", _WITH_LORA)
+DUAL_TOWER_LORA = _two_tower("second_logit_scale", _WITH_LORA)
+
 
 def two_tower_table(model: nn.Module) -> RuleTable:
-    """Choose the rule table of a `TwoTower`: files of both kinds call different things a bias."""
-    return DUAL_TOWER if getattr(model, "second_logit_scale", None) is not None else TWO_TOWER
+    """Choose the rule table of a `TwoTower`: one name means two things, another is wrapped."""
+    dual = getattr(model, "second_logit_scale", None) is not None
+    if any(".lora_A." in name for name, _ in model.named_parameters()):
+        return DUAL_TOWER_LORA if dual else TWO_TOWER_LORA
+    return DUAL_TOWER if dual else TWO_TOWER
 
 
 def load_hlip(

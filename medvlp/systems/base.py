@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import lightning.pytorch as pl
+import torch
 from jaxtyping import Float, Int
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -47,9 +50,12 @@ class BaseSystem(pl.LightningModule):
         evaluations: By the name under which their figures are logged and written.
         no_decay: Parts of the names of parameters without weight decay.
         compile_model: Compile the training forward with `torch.compile`.
+        init: Fills the model before training, on every rank alike; leave it out on resuming, as
+            `medvlp.train` does. With a true attribute `in_evaluation` also for evaluations.
 
     Attributes:
         results: What the last validation or test found, by name of the evaluation.
+        weights_path: The file that `init` filled the model from for an evaluation.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class BaseSystem(pl.LightningModule):
         evaluations: dict[str, Evaluation] | None = None,
         no_decay: Sequence[str] = NO_DECAY,
         compile_model: bool = False,
+        init: Callable[[nn.Module], Any] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -69,14 +76,17 @@ class BaseSystem(pl.LightningModule):
         self.no_decay = tuple(no_decay)
         self.compile_model = compile_model
         self.results: dict[str, Results] = {}
+        self.weights_path: Path | None = None
+        self._init = init
         self._make_optimizer = optimizer
         self._is_configured = False
 
     def configure_model(self) -> None:
-        """Shard the model where the strategy asks for it, and compile it, once."""
+        """Fill a fresh model, shard it where the strategy asks for it, compile it; all once."""
         if self._is_configured or self._trainer is None:
             return
         self._is_configured = True
+        self._fill_fresh_model()
         strategy = self.trainer.strategy
         if isinstance(strategy, ModelParallelStrategy):
             self.model.to(strategy.root_device)
@@ -150,6 +160,16 @@ class BaseSystem(pl.LightningModule):
             "study_id": list(batch["study_id"]),
             "probabilities": [row["scores"] for row in evaluation.rows()],
         }
+
+    def _fill_fresh_model(self) -> None:
+        if self._init is None:
+            return
+        training = self.trainer.state.fn == TrainerFn.FITTING
+        if not training and not getattr(self._init, "in_evaluation", False):
+            return
+        with torch.device("cpu"):  # Lightning may have made another device the default
+            self._init(self.model)
+        self.weights_path = None if training else getattr(self._init, "path", None)
 
     def _embed(self, batch: VolumeBatch) -> Tensor:
         model = cast(EmbeddingModel, self.model)

@@ -26,6 +26,7 @@ class ContrastiveSystem(BaseSystem):
         evaluations: By the name under which their figures are logged and written.
         no_decay: Parts of the names of parameters without weight decay.
         compile_model: Compile the training forward with `torch.compile`.
+        init: Fills the model before a fresh run, see `medvlp.checkpoints.init`.
     """
 
     model: TwoTower
@@ -40,6 +41,7 @@ class ContrastiveSystem(BaseSystem):
         evaluations: dict[str, Evaluation] | None = None,
         no_decay: Sequence[str] = NO_DECAY,
         compile_model: bool = False,
+        init: Callable[[nn.Module], Any] | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -48,6 +50,7 @@ class ContrastiveSystem(BaseSystem):
             evaluations=evaluations,
             no_decay=no_decay,
             compile_model=compile_model,
+            init=init,
         )
         self.loss = loss
         self.guard = FiniteGuard()

@@ -40,7 +40,7 @@ def _tree(loss: str, schedule: str) -> dict[str, Any]:
     groups = {"system": "contrastive", "loss": loss, "optim": "adamw", "schedule": schedule}
     tree = {name: OmegaConf.load(CONF / name / f"{file}.yaml") for name, file in groups.items()}
     labels = OmegaConf.load(CONF / "evaluation" / "phantom_ct_rate.yaml")
-    tree |= {"model": TINY_MODEL, "evaluation": EVALUATION}
+    tree |= {"model": TINY_MODEL, "evaluation": EVALUATION, "init": None}
     tree["label_names"] = labels["phantom_ct_rate"]["label_names"]
     cfg = OmegaConf.create(tree)
     if schedule == "cooldown":

@@ -1,0 +1,94 @@
+"""Where a fresh run starts from: an option of the configuration, as `init=mae init.path=FILE`.
+
+The system calls the object once with the whole model before training, never on resuming.
+"""
+
+import logging
+from pathlib import Path
+from typing import Literal, get_args
+
+from torch import nn
+
+from medvlp.checkpoints.adapter import LoadReport
+from medvlp.checkpoints.mae import init_from_mae
+from medvlp.checkpoints.systems import load_vision, load_weights
+from medvlp.vision.hierarchical_vit import HierarchicalViT
+
+Part = Literal["model", "vision"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class MAEInit:
+    """Start the image tower from a 2D masked autoencoder; the text tower keeps its own start.
+
+    Args:
+        path: Weights of a 2D ViT encoder of the same width and depth.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+
+    in_evaluation = False
+
+    def __init__(self, path: str) -> None:
+        self.path = _existing(path)
+
+    def __call__(self, model: nn.Module) -> LoadReport:
+        """Fill `model.vision` and log what became of every weight.
+
+        Raises:
+            CheckpointMismatchError: If the weights do not fit the tower.
+            ValueError: If the weights or the tower do not suit.
+        """
+        vision = getattr(model, "vision", None)
+        if not isinstance(vision, HierarchicalViT):
+            raise ValueError(
+                f"init=mae fills a HierarchicalViT, model.vision is a {type(vision).__name__}; "
+                "choose init=none"
+            )
+        report = init_from_mae(vision, self.path)
+        own = f"; kept their own start: {', '.join(report.missing)}" if report.missing else ""
+        _LOG.info("image tower from %s: %d tensors loaded%s", self.path, len(report.loaded), own)
+        return report
+
+
+class PublishedInit:
+    """Start from a published file, or from a checkpoint of ours: weights only, strict.
+
+    Args:
+        path: File in any published layout, or written by `medvlp.train`.
+        part: "model" for everything, "vision" for the image tower alone.
+        in_evaluation: Load also where nothing is trained, so that published weights are evaluated.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If `part` is unknown.
+    """
+
+    def __init__(self, path: str, *, part: Part = "model", in_evaluation: bool = False) -> None:
+        if part not in get_args(Part):
+            raise ValueError(f"init.part {part!r} is unknown; choose {', '.join(get_args(Part))}")
+        self.path = _existing(path)
+        self.part = part
+        self.in_evaluation = in_evaluation
+
+    def __call__(self, model: nn.Module) -> LoadReport:
+        """Load strictly and log what became of every weight.
+
+        Raises:
+            CheckpointMismatchError: If anything is missing, unexpected or misshapen.
+        """
+        load = load_weights if self.part == "model" else load_vision
+        report = load(model, self.path)
+        _LOG.info("%s from %s: %s", self.part, self.path, report)
+        return report
+
+
+def _existing(path: str) -> Path:
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"no weight file at {path} to start from; give its path with init.path=FILE, or start "
+            "at random with init=none"
+        )
+    return Path(path)
