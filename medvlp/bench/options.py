@@ -10,6 +10,8 @@ TRUNKS = (
     "hlip_vit_base_multiscan_h2_token1176",
     "hlip_vit_base_multiscan_h3_token1176",
 )
+RAGGED_TRUNK = "hlip_vit_base_multiscan_h2_token1176"
+RAGGED_SCANS = (1, 2, 2, 3, 4, 4, 5, 8)  # 29 of 64: 45 % of the longest
 DATA_PARTS = ("reader", "prepare", "crop", "whole", "codec", "loader")
 EXPERIMENT = "phantom/hlip_ctrate"
 
@@ -29,6 +31,19 @@ def build_parser(name: str, description: str) -> argparse.ArgumentParser:
 def _trunk(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", nargs="+", default=list(TRUNKS), metavar="NAME")
     parser.add_argument("--scans", nargs="+", type=int, default=[1, 4])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+
+
+def _ragged(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", nargs="+", default=[RAGGED_TRUNK], metavar="NAME")
+    parser.add_argument(
+        "--scans", nargs="+", type=int, default=list(RAGGED_SCANS), help="of each study"
+    )
+    parser.add_argument("--depth", type=int, default=0, help="first blocks of the trunk; 0: all")
+    parser.add_argument("--attention", choices=("sdpa", "varlen", "flash"), default="sdpa")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
@@ -72,6 +87,7 @@ def _experiment(parser: argparse.ArgumentParser) -> None:
 
 _ADD: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "trunk": _trunk,
+    "ragged": _ragged,
     "step": _step,
     "phantom": _phantom,
     "data": _data,

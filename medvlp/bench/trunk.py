@@ -94,12 +94,20 @@ def count_flops(work: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def build_tower(name: str) -> nn.Module:
-    """Build the image tower of a model in `conf/model`, in evaluation mode."""
+def build_tower(name: str, *, depth: int = 0, attention: str | None = None) -> nn.Module:
+    """Build the image tower of a model in `conf/model`, in evaluation mode.
+
+    Args:
+        name: Of the model.
+        depth: Its first blocks alone; 0 for all.
+        attention: Backend instead of the one that the model names.
+    """
     from hydra.utils import instantiate
 
     register_resolvers()
     vision = OmegaConf.select(OmegaConf.load(model_path(name)), "model.vision")
+    vision.levels = vision.levels[: depth or None]
+    vision.attention = attention or vision.attention
     return instantiate(vision, _convert_="all").eval().requires_grad_(False)
 
 
