@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from medvlp.models.chunked_forward import chunk_studies, chunk_tokens, embed_chunks
 from medvlp.types import Tokens, TwoTowerOutput
 
 
@@ -23,6 +24,9 @@ class TwoTower(nn.Module):
         second_logit_scale_init: Start of the log scale of the second image token, for vision
             towers that pool to two: token 0 for short texts, token 1 for whole reports. None for
             towers of one token.
+        forward_chunks: In training, forward studies and texts in so many chunks each, keeping the
+            activations of one: any batch on any card, for the time of a second forward pass. The
+            gradient is that of the whole batch.
     """
 
     def __init__(
@@ -35,8 +39,14 @@ class TwoTower(nn.Module):
         logit_scale_init: float = 2.6592600,
         logit_bias_init: float | None = None,
         second_logit_scale_init: float | None = None,
+        forward_chunks: int = 1,
     ) -> None:
         super().__init__()
+        if forward_chunks < 1:
+            raise ValueError(
+                f"forward_chunks is {forward_chunks}, expected 1 (all at once) or more"
+            )
+        self.forward_chunks = forward_chunks
         self.vision = vision
         self.text = text
         self.image_projection = image_projection
@@ -50,19 +60,23 @@ class TwoTower(nn.Module):
         self, image: Float[Tensor, "n c d h w"], num_scans: Int[Tensor, " b"]
     ) -> Float[Tensor, "b *p e"]:
         """Embed studies; unit length, with a token axis p where the tower pools to several."""
-        return F.normalize(self.image_projection(self.vision(image, num_scans)), dim=-1)
+        return self._embed_image(image, num_scans)
 
     def embed_text(self, tokens: Tokens) -> Float[Tensor, "t e"]:
         """Embed texts; unit length."""
-        return F.normalize(self.text_projection(self.text(tokens)), dim=-1)
+        return self._embed_text(*tokens)
 
     def forward(
         self, image: Float[Tensor, "n c d h w"], num_scans: Int[Tensor, " b"], tokens: Tokens
     ) -> TwoTowerOutput:
         """Embed studies and texts for a contrastive loss."""
+        in_chunks = self.forward_chunks > 1 and self.training and torch.is_grad_enabled()
+        count = self.forward_chunks if in_chunks else 1
         output: TwoTowerOutput = {
-            "image_embedding": self.embed_image(image, num_scans),
-            "text_embedding": self.embed_text(tokens),
+            "image_embedding": embed_chunks(
+                self._embed_image, chunk_studies(image, num_scans, count)
+            ),
+            "text_embedding": embed_chunks(self._embed_text, chunk_tokens(tokens, count)),
             "logit_scale": self.logit_scale,
         }
         if self.logit_bias is not None:
@@ -70,6 +84,13 @@ class TwoTower(nn.Module):
         if self.second_logit_scale is not None:
             output["second_logit_scale"] = self.second_logit_scale
         return output
+
+    def _embed_image(self, image: Tensor, num_scans: Tensor) -> Tensor:
+        return F.normalize(self.image_projection(self.vision(image, num_scans)), dim=-1)
+
+    def _embed_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        tokens = Tokens(input_ids, attention_mask)
+        return F.normalize(self.text_projection(self.text(tokens)), dim=-1)
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:

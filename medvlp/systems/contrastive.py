@@ -71,7 +71,9 @@ class ContrastiveSystem(BaseSystem):
         for name, loss in logged.items():
             bar = name == "loss"
             self.log(f"train/{name}", loss, prog_bar=bar, batch_size=size, sync_dist=True)
-        self.log("train/logit_scale", output["logit_scale"].detach().exp().squeeze())
+        for name in ("logit_scale", "second_logit_scale"):
+            if name in output:
+                self.log(f"train/{name}", output[name].detach().exp().squeeze())
         return losses["total"]
 
     def optimizer_step(
