@@ -47,7 +47,7 @@ class TextSampler(ABC):
         """
 
     def lacks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
-        """Name the sections for which something else of a report stands in; they are counted."""
+        """Name the sections that are wanted and not there; the DataModule counts them."""
         return ()
 
 
@@ -81,6 +81,10 @@ class ReportText(TextSampler):
     ) -> list[TextUnit]:
         """Fill the template; there is no chance in it."""
         return [TextUnit(self.fill(sections), TextKind.REPORT, statements_of(sections))]
+
+    def lacks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
+        """Name the sections of the template that are not there."""
+        return tuple(name for _, name in self._parts if name not in sections)
 
     def fill(self, sections: Mapping[str, str]) -> str:
         """Return the text of these sections."""

@@ -204,7 +204,7 @@ class VolumeDataModule(LightningDataModule):
             # Losses want a text per study: a split has texts for all of its studies or for none.
             texts = None
         if texts is not None and training:
-            self._warn_of_stand_ins(manifest, rows, texts)
+            self._warn_of_lacking_sections(manifest, rows, texts)
         dataset = VolumeDataset(
             manifest,
             self.recipe,
@@ -221,12 +221,13 @@ class VolumeDataModule(LightningDataModule):
             dataset.load_into_memory()
         return dataset
 
-    def _warn_of_stand_ins(self, manifest: Manifest, rows: np.ndarray, texts: TextSampler) -> None:
+    def _warn_of_lacking_sections(
+        self, manifest: Manifest, rows: np.ndarray, texts: TextSampler
+    ) -> None:
         lacking = Counter(name for row in rows for name in texts.lacks(manifest[int(row)]["texts"]))
         for name, count in lacking.items():
             _LOG.warning(
-                "%d of %d training studies have no section %r: another part of the report stands "
-                "in for it, see %s",
+                "%d of %d training studies have no section %r: %s goes on without it",
                 count,
                 len(rows),
                 name,
