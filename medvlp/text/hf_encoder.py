@@ -1,8 +1,9 @@
 """Any Hugging Face encoder as a text tower."""
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,9 +11,15 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
+from medvlp.text.freeze import Freeze, free_layer_norms, freeze_encoder
+from medvlp.text.lora import LoRA, low_rank_dropouts
 from medvlp.types import Tokens
 
-Freeze = Literal["none", "all_but_layer_norm", "all"]
+# Weights that published files of encoders carry beside the encoder: heads of their pre-training
+# (`cls_projection_head` is CXR-BERT's), poolers, and a buffer of old versions of transformers.
+_HEADS = re.compile(
+    r"(\w+\.)?(cls|cls_projection_head|pooler|lm_head|vocab_\w+)\..*|.*embeddings\.position_ids"
+)
 
 
 def cls_pooling(
@@ -47,13 +54,15 @@ class HFEncoder(nn.Module):
         pooling: "cls" for the first token, "mean" over the real tokens.
         freeze: "all_but_layer_norm" trains the weights and biases of the LayerNorms alone;
             "all" trains nothing.
-        dropout_when_frozen: Keep dropout active in a frozen encoder while the model trains, as
+        unlocked_layers: Of a frozen encoder train the last of [embeddings, layers...], so many.
+        lora: Low-rank layers to train beside a frozen encoder.
+        dropout_when_frozen: Keep dropout active in what is frozen while the model trains, as
             the published HLIP code does. Off, a frozen encoder is deterministic.
         activation_checkpointing: Recompute the layers in the backward pass to save memory.
 
     Raises:
-        ValueError: If there is neither config nor pretrained, an option is unknown, or the
-            pretrained files lack weights of the encoder.
+        ValueError: If there is neither config nor pretrained, options are unknown or contradict
+            each other, or the pretrained files are not those of the encoder.
     """
 
     def __init__(
@@ -63,6 +72,8 @@ class HFEncoder(nn.Module):
         pretrained: str | None = None,
         pooling: str = "cls",
         freeze: Freeze = "none",
+        unlocked_layers: int = 0,
+        lora: LoRA | None = None,
         dropout_when_frozen: bool = False,
         activation_checkpointing: bool = False,
     ) -> None:
@@ -76,10 +87,12 @@ class HFEncoder(nn.Module):
         self.encoder = _build(config, pretrained)
         self.width: int = self.encoder.config.hidden_size
         self.pooling = _POOLINGS[pooling]
-        self.deterministic = freeze != "none" and not dropout_when_frozen
         if activation_checkpointing:
             _enable_checkpointing(self.encoder)
-        _freeze(self.encoder, freeze)
+        frozen = freeze_encoder(self.encoder, freeze, unlocked_layers)
+        if lora is not None:
+            _adapt(self.encoder, lora, freeze, unlocked_layers)
+        self._deterministic_parts = [] if dropout_when_frozen else frozen
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "t c"]:
         """Return the features of each text, before projection.
@@ -99,10 +112,12 @@ class HFEncoder(nn.Module):
         return self.pooling(hidden, tokens.attention_mask)
 
     def train(self, mode: bool = True) -> "HFEncoder":
-        """Switch to training; a frozen encoder without dropout stays in evaluation."""
+        """Switch to training; what is frozen, without dropout, stays in evaluation."""
         super().train(mode)
-        if self.deterministic:
-            self.encoder.eval()
+        for part in self._deterministic_parts:
+            part.eval()
+            for dropout in low_rank_dropouts(part):
+                dropout.train(mode)
         return self
 
 
@@ -114,29 +129,54 @@ def _build(config: Mapping[str, Any] | None, pretrained: str | None) -> Any:
             return _load(parsed, pretrained)
         return _model_class(parsed)(parsed, **_without_pooler(parsed))
     if pretrained is not None:
-        return _load(AutoConfig.from_pretrained(pretrained), pretrained)
+        return _load(_published_config(pretrained), pretrained)
     raise ValueError(
         "a text encoder needs `config` (an architecture, random start) or `pretrained` (a local "
         "folder or hub name)"
     )
 
 
+def _published_config(pretrained: str) -> PreTrainedConfig:
+    options, _ = PreTrainedConfig.get_config_dict(pretrained)
+    if "auto_map" in options:  # asked for by name, it would offer to run the code
+        raise ValueError(
+            f"{pretrained} brings code of its own for model_type {options.get('model_type')!r}, "
+            "which is never run; give the `config` of a plain architecture, such as bert, beside "
+            "`pretrained`"
+        )
+    return AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
+
+
 def _load(config: PreTrainedConfig, pretrained: str) -> nn.Module:
+    """Load strictly but for the heads that encoders were pre-trained with."""
     model, info = _model_class(config).from_pretrained(
         pretrained,
         config=config,
         dtype=torch.float32,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # told below
         **_without_pooler(config),
     )
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise ValueError(
-            f"{pretrained} lacks {len(missing)} weights of the text encoder, for instance "
-            f"{', '.join(missing[:3])}; give weights of a {config.model_type} encoder, or none to "
-            "start at random"
-        )
+    shapes = [
+        f"{name}: {list(there)} there, {list(here)} here"
+        for name, there, here in info["mismatched_keys"]
+    ]
+    surplus = [name for name in info["unexpected_keys"] if not _HEADS.fullmatch(name)]
+    for verdict, names in (
+        ("lacks {} weights of the text encoder", sorted(info["missing_keys"])),
+        ("has {} weights of another shape than the text encoder", sorted(shapes)),
+        ("has {} weights that the text encoder has no place for", sorted(surplus)),
+    ):
+        if names:
+            raise ValueError(_misfit(pretrained, verdict.format(len(names)), names, config))
     return model
+
+
+def _misfit(pretrained: str, verdict: str, names: Sequence[str], config: PreTrainedConfig) -> str:
+    return (
+        f"{pretrained} {verdict}, for instance {', '.join(names[:3])}; give weights of this "
+        f"{config.model_type} encoder, its own `config`, or no weights to start at random"
+    )
 
 
 def _model_class(config: PreTrainedConfig) -> Any:
@@ -159,9 +199,12 @@ def _enable_checkpointing(encoder: Any) -> None:
     (current or encoder.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
-def _freeze(encoder: nn.Module, freeze: Freeze) -> None:
-    if freeze == "none":
-        return
-    for name, parameter in encoder.named_parameters():
-        is_norm = "LayerNorm" in name.split(".")
-        parameter.requires_grad_(freeze == "all_but_layer_norm" and is_norm)
+def _adapt(encoder: nn.Module, lora: LoRA, freeze: Freeze, unlocked_layers: int) -> None:
+    if freeze == "none" or unlocked_layers:
+        raise ValueError(
+            "LoRA trains beside a frozen text encoder: set freeze to all_but_layer_norm (as "
+            "published) or all, and unlocked_layers to 0"
+        )
+    lora.adapt(encoder)
+    if freeze == "all_but_layer_norm":
+        free_layer_norms(encoder)

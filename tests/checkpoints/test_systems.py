@@ -9,6 +9,7 @@ import torch
 
 from medvlp.checkpoints.adapter import CheckpointMismatchError
 from medvlp.checkpoints.systems import load_vision, load_weights, recognise
+from medvlp.text.lora import LoRA
 
 from .synthetic import LAYOUTS, TEXT, make_model, published, write
 
@@ -141,3 +142,40 @@ def test_the_image_tower_alone_comes_from_any_of_its_files() -> None:
         assert torch.equal(model.text_projection.weight, text)
     with pytest.raises(CheckpointMismatchError):
         load_vision(make_model(), published(make_model(patch=(2, 2, 4))))
+
+
+LORA_NAME = "text.transformer.base_model.model.encoder.layer.0.attention.self.query."
+
+
+@pytest.mark.parametrize("dual", [False, True])
+@pytest.mark.parametrize("layout", ["module-nested", "safetensors"])
+def test_files_with_lora_carry_the_names_of_peft(tmp_path: Path, dual: bool, layout: str) -> None:
+    pytest.importorskip("peft")
+    options: dict[str, Any] = {"dual": dual, "freeze": "all_but_layer_norm"}
+    source = make_model(seed=1, lora=LoRA(4, alpha=8), **options)
+    weights = published(source)
+    for name in ("base_layer.weight", "lora_A.default.weight", "lora_B.default.weight"):
+        assert LORA_NAME + name in weights
+    assert all(
+        n.startswith("text.transformer.base_model.model.")
+        for n in weights
+        if n.startswith("text.transformer.")
+    )
+    weights["text.transformer.base_model.model.embeddings.position_ids"] = torch.arange(12)[None]
+    model = make_model(seed=2, lora=LoRA(4, alpha=8), **options)
+    assert load_weights(model, write(tmp_path, weights, layout)).complete
+    loaded = model.state_dict()
+    assert all(torch.equal(loaded[name], t) for name, t in source.state_dict().items())
+    assert recognise(weights)[2]["text LoRA"] == "rank 4 on query, value"
+    assert recognise(source.state_dict())[2] == recognise(weights)[2]
+
+
+def test_a_lora_file_does_not_fit_a_plain_tower_nor_the_reverse() -> None:
+    pytest.importorskip("peft")
+    adapted = make_model(lora=LoRA(4, alpha=8), freeze="all")
+    message = "(text LoRA: rank 4 on query, value in the file, none in the model)"
+    with pytest.raises(CheckpointMismatchError, match=re.escape(message)):
+        load_weights(make_model(), published(adapted))
+    message = "(text LoRA: none in the file, rank 4 on query, value in the model)"
+    with pytest.raises(CheckpointMismatchError, match=re.escape(message)):
+        load_weights(adapted, published(make_model()))

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,77 @@ def test_wrong_use_says_what_to_do(tokens: Tokens) -> None:
         HFEncoder(CONFIG, pooling="max")
     with pytest.raises(ValueError, match="has 4 positions"):
         HFEncoder(CONFIG | {"max_position_embeddings": 4})(tokens)
+
+
+def cxr_bert(folder: Path, **options: Any) -> BertForMaskedLM:
+    """Write a folder like that of CXR-BERT: a masked-LM class of its own around a plain BERT."""
+    source = BertForMaskedLM(bert_config(**options)).eval()
+    weights = dict(source.state_dict())
+    weights["cls_projection_head.dense_to_hidden.weight"] = torch.zeros(4, 8)
+    weights["bert.embeddings.position_ids"] = torch.arange(12)[None]
+    weights["bert.pooler.dense.weight"] = torch.zeros(8, 8)
+    torch.save(weights, folder / "pytorch_model.bin")
+    config = {
+        "model_type": "cxr-bert",
+        "architectures": ["CXRBertModel"],
+        "auto_map": {"AutoModel": "modeling_cxrbert.CXRBertModel"},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "modeling_cxrbert.py").write_text("raise SystemExit('code of the folder ran')\n")
+    return source
+
+
+def test_cxr_bert_is_read_without_its_code_or_its_heads(tmp_path: Path, tokens: Tokens) -> None:
+    source = cxr_bert(tmp_path)
+    encoder = HFEncoder(CONFIG, pretrained=str(tmp_path)).eval()
+    for name, tensor in encoder.encoder.state_dict().items():
+        assert torch.equal(tensor, source.bert.state_dict()[name])
+    hidden = source.bert(tokens.input_ids, tokens.attention_mask).last_hidden_state[:, 0]
+    torch.testing.assert_close(encoder(tokens), hidden, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="brings code of its own for model_type 'cxr-bert'"):
+        HFEncoder(pretrained=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_hidden_layers": 3}, "has 16 weights that the text encoder has no place for"),
+        ({"num_hidden_layers": 1}, "lacks 16 weights of the text encoder"),
+        ({"hidden_size": 16}, r"another shape .*embeddings\S*: \[16\] there, \[8\] here"),
+        ({"vocab_size": 30}, r"1 weights of another shape .*\[30, 8\] there, \[20, 8\] here"),
+    ],
+)
+def test_pretrained_weights_of_another_encoder_are_refused(
+    tmp_path: Path, options: dict[str, int], message: str
+) -> None:
+    cxr_bert(tmp_path, **options)
+    with pytest.raises(ValueError, match=message):
+        HFEncoder(CONFIG, pretrained=str(tmp_path))
+
+
+def trainable(encoder: HFEncoder) -> set[str]:
+    return {name for name, p in encoder.encoder.named_parameters() if p.requires_grad}
+
+
+def test_the_last_parts_may_be_unlocked() -> None:
+    everything = trainable(HFEncoder(CONFIG))
+    last = {name for name in everything if name.startswith("encoder.layer.1.")}
+    layers = {name for name in everything if name.startswith("encoder.layer.")}
+    norms = {name for name in everything if "LayerNorm" in name}
+    assert trainable(HFEncoder(CONFIG, freeze="all", unlocked_layers=1)) == last
+    assert trainable(HFEncoder(CONFIG, freeze="all_but_layer_norm", unlocked_layers=1)) == (
+        last | norms
+    )
+    assert trainable(HFEncoder(CONFIG, freeze="all", unlocked_layers=2)) == layers
+    assert trainable(HFEncoder(CONFIG, freeze="all", unlocked_layers=3)) == everything
+    with pytest.raises(ValueError, match="has 3 parts, embeddings and 2 layers"):
+        HFEncoder(CONFIG, freeze="all", unlocked_layers=4)
+    with pytest.raises(ValueError, match="no meaning for a free text encoder"):
+        HFEncoder(CONFIG, unlocked_layers=1)
+
+
+def test_dropout_is_active_where_something_is_trained() -> None:
+    encoder = HFEncoder(CONFIG, freeze="all", unlocked_layers=1).train()
+    layers = encoder.encoder.encoder.layer
+    assert not layers[0].training and not encoder.encoder.embeddings.training
+    assert layers[1].training and not layers[1].eval().training
