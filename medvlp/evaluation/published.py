@@ -51,6 +51,18 @@ def pub_brain_5_layout(results: Results) -> dict[str, dict[str, float]]:
     return {title: values | {"Macro AUC": figures["auroc"]}}
 
 
+def retrieval_layout(results: Results) -> dict[str, float]:
+    """Write retrieval over all samples under the names of the published validation."""
+    figures = {macro.name: macro.figures for macro in results.macros}
+    layout = {
+        f"{direction}_{metric}": one.value
+        for direction in ("image_to_text", "text_to_image")
+        for metric, one in figures[direction].items()
+        if metric != "n"
+    }
+    return layout | {"clip_val_score": figures["pairs"]["clip_val_score"].value}
+
+
 def hlip_layout(results: Results) -> dict[str, dict[str, Any]]:
     """Write the macro row `all` and every finding under the keys of the published JSON.
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from medvlp.evaluation.results import Figure, Results
+from medvlp.evaluation.results import Figure, Macro, Results
 
 WIDTH = 100
 _COLUMNS = ("finding", "tier", "pos", "prev", "AUROC [95 %]", "AP [95 %]")
@@ -37,6 +37,13 @@ def to_text(results: Results) -> str:
 
 def to_markdown(results: Results) -> str:
     """Return the table and its notes as Markdown."""
+    if not _is_ranked(results):
+        lines = [f"### {results.protocol}", ""]
+        for macro in results.macros:
+            names, cells = zip(*_macro_cells(macro), strict=True)
+            lines += [f"| {macro.name} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+            lines += [f"| | {' | '.join(cells)} |", ""]
+        return "\n".join([*lines, *(f"- {note}" for note in _notes(results))]) + "\n"
     rows = [(*_COLUMNS, "AP skill"), ("---",) * (len(_COLUMNS) + 1)]
     entries = [*results.findings, *results.macros]
     table = [*_finding_rows(results), *((f"**{r[0]}**", *r[1:]) for r in _macro_rows(results))]
@@ -66,9 +73,34 @@ def write_predictions(results: Results, path: str | Path) -> Path:
     return path
 
 
+def _is_ranked(results: Results) -> bool:
+    """Whether the figures are those of classes, rather than of retrieval and the like."""
+    return bool(results.findings) or all("auroc" in macro.figures for macro in results.macros)
+
+
+def _macro_cells(macro: Macro) -> list[tuple[str, str]]:
+    return [
+        (name, f"{one.value:.0f}" if name == "n" else _interval(one))
+        for name, one in macro.figures.items()
+    ]
+
+
+def _figure_table(results: Results, table: Table) -> Table:
+    """Fill the table with one line per figure of every macro row."""
+    for column in ("", "figure", "value [95 %]"):
+        table.add_column(column, justify="right" if column.startswith("value") else "left")
+    for macro in results.macros:
+        for line, (name, cell) in enumerate(_macro_cells(macro)):
+            table.add_row(*map(Text, ("" if line else macro.name.replace("_", " "), name, cell)))
+        table.add_section()
+    return table
+
+
 def _rich_table(results: Results) -> Table:
     table = Table(title=Text(results.protocol), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.title_justify = "left"
+    if not _is_ranked(results):
+        return _figure_table(results, table)
     for k, column in enumerate(_COLUMNS):
         table.add_column(Text(column), justify="left" if k < 2 else "right", no_wrap=True)
     for row in _finding_rows(results):
@@ -115,8 +147,11 @@ def _notes(results: Results) -> list[str]:
     notes = [
         f"{results.num_samples} samples of {results.num_patients} patients; intervals: "
         f"{boot['level']:.0%} bootstrap over patients, {boot['resamples']} resamples",
-        "chance: AUROC 0.500, AP = prevalence (prev)",
     ]
+    if _is_ranked(results):
+        notes.append("chance: AUROC 0.500, AP = prevalence (prev)")
+    else:
+        notes.append("chance: of n items, mean rank (n + 1) / 2, R@k k / n")
     if results.findings:
         worst = next(f for f in results.findings if f.name == results.worst_finding)
         figures = results.macros[0].figures

@@ -36,6 +36,8 @@ def test_hydra_builds_every_evaluation(path):
     measures = instantiate(tree(path).evaluation, _convert_="all")
     assert measures
     for measure in measures.values():
+        if path.stem not in LABEL_NAMES:
+            continue  # of texts, or of labels that an experiment's own test checks
         assert tuple(measure.label_names) == LABEL_NAMES[path.stem]
         assert measure.protocol.thresholds is None
 
@@ -47,8 +49,9 @@ def test_lightning_cli_builds_every_evaluation(path):
     classes = {}
     for name, node in OmegaConf.to_container(tree(path).evaluation, resolve=True).items():
         target = node.pop("_target_")
-        tokenizer = {"class_path": node["tokenizer"]["_target_"]}
-        classes[name] = {"class_path": target, "init_args": node | {"tokenizer": tokenizer}}
+        if "tokenizer" in node:
+            node["tokenizer"] = {"class_path": node["tokenizer"]["_target_"]}
+        classes[name] = {"class_path": target, "init_args": node}
     parsed = parser.parse_object({"evaluations": classes})
     measures = parser.instantiate(parsed)["evaluations"]
     assert all(isinstance(measure, Evaluation) for measure in measures.values())

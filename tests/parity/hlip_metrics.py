@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from medvlp.evaluation.classification import ClassificationProtocol, classification_results
-from medvlp.evaluation.published import hlip_layout, pub_brain_5_layout
+from medvlp.evaluation.published import hlip_layout, pub_brain_5_layout, retrieval_layout
+from medvlp.evaluation.retrieval import Retrieval
 from medvlp.evaluation.score_table import ScoreTable
 from medvlp.evaluation.statistics import closest_corner_threshold
 from medvlp.evaluation.zero_shot import pair_probabilities
@@ -101,3 +102,25 @@ def metrics_pub_brain_5(case: Case) -> None:
         assert set(layout[name]) == set(metrics)
         for key, value in metrics.items():
             assert layout[name][key] == pytest.approx(value, abs=1e-6), f"{name}: {key}"
+
+
+@handles("hlip", "metrics_retrieval")
+def metrics_retrieval(case: Case) -> None:
+    image, text = case.inputs["image_features"], case.inputs["text_features"]
+    names = [f"s{row:06}" for row in range(len(image))]
+    rows = [
+        {
+            "sample_id": name,
+            "patient_id": name,
+            "recipe_hash": "",
+            "image": image[row].numpy(),
+            "text": text[row].numpy(),
+            "text_key": name,
+            "batch_size": 1,
+            "scores": [float(image[row] @ text[row])],
+        }
+        for row, name in enumerate(names)
+    ]
+    layout = retrieval_layout(Retrieval(num_resamples=10).compute(rows))
+    for key, value in case.config["results"].items():
+        assert layout[key] == pytest.approx(value, abs=1e-6), key

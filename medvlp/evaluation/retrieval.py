@@ -1,0 +1,235 @@
+"""Retrieval between studies and their reports, in both directions, as HLIP validates."""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from medvlp.evaluation.prompt_evaluation import scored_token
+from medvlp.evaluation.protocol import Evaluation
+from medvlp.evaluation.results import Macro, Results
+from medvlp.evaluation.retrieval_metrics import (
+    TieRule,
+    first_of_each,
+    matching_ranks,
+    rank_metrics,
+)
+from medvlp.evaluation.statistics import LEVEL, figure, patient_weights
+from medvlp.types import TextKind, Tokens, VolumeBatch
+
+Rows = Sequence[dict[str, Any]]
+
+
+class Retrieval(Evaluation):
+    """Find the report of a study and the study of a report; an `Evaluation`.
+
+    A study is paired with the mean of the embeddings of its texts, normalised. Every figure comes
+    twice: `all` over all samples, `dedup` over the first sample of each different text, because
+    equal texts (normal reports, several reconstructions of one scan) cannot be told apart.
+    Intervals resample the patients that ask; whom they ask among stays.
+
+    Args:
+        token: Which embedding of a study is scored, where the image tower gives several.
+        kinds: Which texts of a study to use, of "REPORT", "FINDINGS", "IMPRESSION", "SENTENCE";
+            None takes all that the data give.
+        ties: Where equally similar items stand, see `matching_ranks`.
+        num_resamples: Bootstrap resamples of patients.
+        seed: Of the bootstrap.
+    """
+
+    def __init__(
+        self,
+        *,
+        token: int = 0,
+        kinds: Sequence[str] | None = None,
+        ties: TieRule = "worst",
+        num_resamples: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        unknown = [kind for kind in kinds or () if kind not in TextKind.__members__]
+        if unknown:
+            raise ValueError(
+                f"there is no kind of text {', '.join(unknown)}; choose among "
+                f"{', '.join(TextKind.__members__)}"
+            )
+        self.token = token
+        self.ties: TieRule = ties
+        self.kinds = None if kinds is None else [TextKind[kind] for kind in kinds]
+        self.num_resamples, self.seed = num_resamples, seed
+        self._embed_text: Callable[[Tokens], Tensor] | None = None
+        self._rows: list[dict[str, Any]] = []
+
+    @property
+    def class_names(self) -> list[str]:
+        """Name the only score of a row: the cosine of study and text."""
+        return ["similarity to its text"]
+
+    def prepare(
+        self,
+        embed_text: Callable[[Tokens], Tensor],
+        logit_scale: Float[Tensor, "1"],
+        device: torch.device,
+    ) -> None:
+        """Keep the text tower: texts come with the batches."""
+        self._embed_text = embed_text
+
+    def update(self, image_embedding: Float[Tensor, "b *p e"], batch: VolumeBatch) -> None:
+        """Embed the texts of a batch and keep both embeddings on the CPU."""
+        images = scored_token(image_embedding, self.token).cpu()
+        texts = self._texts(batch, images.device)
+        for row, sample in enumerate(batch["sample_id"]):
+            key, text = texts.get(row, ("", None))
+            self._rows.append(
+                {
+                    "sample_id": sample,
+                    "study_id": batch["study_id"][row],
+                    "patient_id": batch["patient_id"][row],
+                    "recipe_hash": batch["recipe_hash"],
+                    "image": images[row].numpy(),
+                    "text": None if text is None else text.numpy(),
+                    "text_key": key,
+                    "batch_size": len(texts),
+                    "scores": [math.nan if text is None else float(images[row] @ text)],
+                }
+            )
+
+    def _texts(self, batch: VolumeBatch, device: torch.device) -> dict[int, tuple[str, Tensor]]:
+        """Return, by row of the batch, what tells its texts from others, and their embedding."""
+        if self._embed_text is None:
+            raise RuntimeError("update before prepare; call prepare once per model")
+        if "tokens" not in batch or "text_study" not in batch or "text_kind" not in batch:
+            return {}
+        with torch.no_grad():
+            embeddings = F.normalize(self._embed_text(batch["tokens"]).float(), dim=-1).to(device)
+        ids, mask = (part.cpu() for part in batch["tokens"])
+        owners, kinds = batch["text_study"].tolist(), batch["text_kind"].tolist()
+        units: dict[int, list[int]] = {}
+        for unit, (owner, kind) in enumerate(zip(owners, kinds, strict=True)):
+            if self.kinds is None or kind in self.kinds:
+                units.setdefault(owner, []).append(unit)
+        found = {}
+        for owner, own in units.items():
+            read = sorted(str(ids[unit][mask[unit]].tolist()) for unit in own)
+            key = hashlib.sha256("".join(read).encode()).hexdigest()
+            found[owner] = (key, F.normalize(embeddings[own].mean(dim=0), dim=0))
+        return found
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per sample with both embeddings."""
+        return list(self._rows)
+
+    def compute(self, rows: list[dict[str, Any]]) -> Results:
+        """Rank in both directions, with all samples and with each text once.
+
+        Raises:
+            ValueError: If no sample has a text, or an embedding is not finite.
+        """
+        unique = {row["sample_id"]: row for row in reversed(rows)}
+        paired = [unique[key] for key in sorted(unique) if unique[key]["text"] is not None]
+        _check(paired, len(unique))
+        first = first_of_each([row["text_key"] for row in paired])
+        once = [paired[place] for place in first]
+        macros = [*self._directions(paired, ""), *self._directions(once, "_dedup")]
+        without = len(unique) - len(paired)
+        return Results(
+            protocol=f"retrieval (ties: {self.ties})",
+            num_samples=len(paired),
+            num_patients=len({row["patient_id"] for row in paired}),
+            prompt_hash="",
+            recipe_hash=paired[0]["recipe_hash"],
+            threshold_rule="",
+            bootstrap={
+                "unit": "patient",
+                "resamples": self.num_resamples,
+                "level": LEVEL,
+                "seed": self.seed,
+            },
+            findings=[],
+            macros=[*macros, self._pairs(paired)],
+            worst_finding="",
+            subgroups=[],
+            skipped={},
+            duplicates_dropped=len(rows) - len(unique),
+            score_rule="cosine",
+            left_out={"without a text": without} if without else {},
+            predictions=_predictions(paired),
+        )
+
+    def reset(self) -> None:
+        """Forget all studies."""
+        self._rows = []
+
+    def _weights(self, rows: Rows) -> np.ndarray:
+        patients = [row["patient_id"] for row in rows]
+        resampled = patient_weights(patients, self.num_resamples, self.seed)
+        return np.vstack([np.ones(len(rows)), resampled])
+
+    def _directions(self, rows: Rows, suffix: str) -> list[Macro]:
+        image, text = (
+            torch.from_numpy(np.stack([row[side] for row in rows])) for side in ("image", "text")
+        )
+        weights = self._weights(rows)
+        macros = []
+        for name, queries, items in (
+            ("image_to_text", image, text),
+            ("text_to_image", text, image),
+        ):
+            ranks = matching_ranks(queries, items, ties=self.ties).double().numpy()
+            figures = {key: figure(v) for key, v in rank_metrics(ranks, weights).items()}
+            count = figure(np.full(2, float(len(rows))))
+            macros.append(Macro(name + suffix, [], figures | {"n": count}))
+        return macros
+
+    def _pairs(self, rows: Rows) -> Macro:
+        """Average the similarity of matching pairs.
+
+        The published `clip_val_score` weighs each pair by the size of its batch, so it is the mean
+        only where studies are embedded one by one. Here both are cosines.
+        """
+        weights = self._weights(rows)
+        cosine = np.array([row["scores"][0] for row in rows])
+        size = np.array([row["batch_size"] for row in rows])
+        total = weights.sum(axis=1)
+        figures = {
+            "similarity": figure(weights @ cosine / total),
+            "clip_val_score": figure(weights @ (cosine * size) / total),
+        }
+        return Macro("pairs", [], figures)
+
+
+def _check(paired: Rows, num_samples: int) -> None:
+    if not paired:
+        raise ValueError(
+            f"none of {num_samples} samples has a text: there is nothing to retrieve; choose a "
+            "text sampler in data.texts, or leave this evaluation out"
+        )
+    broken = [row["sample_id"] for row in paired if not np.isfinite(row["scores"]).all()]
+    if broken:
+        raise ValueError(
+            f"{len(broken)} of {len(paired)} samples have embeddings that are not finite, first "
+            f"{broken[0]}; look for NaN in the weights or the prepared volumes"
+        )
+    recipes = sorted({row["recipe_hash"] for row in paired})
+    if len(recipes) > 1:
+        raise ValueError(
+            f"samples were prepared with {len(recipes)} different recipes ({', '.join(recipes)}); "
+            "run medvlp.prepare again with one"
+        )
+
+
+def _predictions(rows: Rows) -> list[dict[str, Any]]:
+    return [
+        {
+            "sample_id": row["sample_id"],
+            "patient_id": row["patient_id"],
+            "similarity to its text": row["scores"][0],
+            "text": row["text_key"][:16],
+        }
+        for row in rows
+    ]
