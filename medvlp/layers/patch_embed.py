@@ -8,8 +8,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from medvlp.layers.notices import Notices
 from medvlp.layers.size import as_size
 from medvlp.types import Size3D
+
+_REMAINDER = ("warn", "raise", "ignore")
 
 
 class PatchEmbed3D(nn.Module):
@@ -19,10 +22,23 @@ class PatchEmbed3D(nn.Module):
         in_channels: Channels of the volume.
         patch_size: Voxels of a patch.
         embed_dim: Width of the tokens.
+        remainder: Of a size that the patch does not divide: "warn" says once what is left out,
+            "raise" refuses it, "ignore" says nothing, as the published code of HLIP.
     """
 
-    def __init__(self, in_channels: int, patch_size: Sequence[int], embed_dim: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        patch_size: Sequence[int],
+        embed_dim: int,
+        *,
+        remainder: str = "warn",
+    ) -> None:
         super().__init__()
+        if remainder not in _REMAINDER:
+            raise ValueError(f"remainder {remainder!r} is unknown; choose {', '.join(_REMAINDER)}")
+        self.remainder: str = remainder
+        self._notices = Notices(__name__)
         self.in_channels = in_channels
         self.patch_size = as_size(patch_size, "patch_size")
         self.embed_dim = embed_dim
@@ -32,13 +48,30 @@ class PatchEmbed3D(nn.Module):
         """Return the token grid with channels last.
 
         Raises:
-            ValueError: If the channels do not fit, or the volume is smaller than one patch.
+            ValueError: If the channels do not fit, the volume is smaller than one patch, or the
+                patch does not divide it where that is refused.
         """
         check_volume(volume, self.in_channels, self.patch_size)
+        if self.remainder != "ignore":
+            self._look_at_remainder(volume)
         # The same product as the strided convolution, but one matrix product in the layout that
         # the blocks want; the convolution kernels are slower on CPU and transpose the result.
         patches = patchify(volume, self.patch_size)
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+    def _look_at_remainder(self, volume: Tensor) -> None:
+        size = tuple(volume.shape[2:])
+        rest = tuple(s % p for s, p in zip(size, self.patch_size, strict=True))
+        if not any(rest):
+            return
+        message = (
+            f"volumes of {size} voxels do not divide into patches of {self.patch_size}: the last "
+            f"{rest} along depth, height and width belong to no patch; choose a recipe whose size "
+            "is a multiple of the patch"
+        )
+        if self.remainder == "raise":
+            raise ValueError(message)
+        self._notices.once("remainder", f"{message}; they are left out, as in the published code")
 
 
 class ConvStemPatchEmbed(nn.Module):

@@ -63,6 +63,24 @@ def resample_rows(table: Float[Tensor, "1 m c"], num_rows: int) -> Float[Tensor,
     return stretched.transpose(1, 2)
 
 
+class TooManyScansError(ValueError):
+    """A study has more scans than there are position rows to draw from.
+
+    Args:
+        most_scans: Of the largest study.
+        num_rows: Of the table.
+    """
+
+    def __init__(self, most_scans: int, num_rows: int) -> None:
+        self.most_scans = most_scans
+        self.num_rows = num_rows
+        super().__init__(
+            f"a study has {most_scans} scans, the table has {num_rows} rows: in training (and by "
+            "the published rule in batches of several studies) they are drawn, not stretched; "
+            "sample fewer scans per study, or raise max_num_scans"
+        )
+
+
 class ScanPositions:
     """How many scans of a study have a position row, and which rows are taken.
 
@@ -91,16 +109,12 @@ class ScanPositions:
         """Draw rows for training; None means the first rows, stretched where they are too few.
 
         Raises:
-            ValueError: If a study has more scans than the table has rows, in training.
+            TooManyScansError: If rows are drawn and a study has more scans than there are rows.
         """
         if not (training if self.rule == "mode" else num_studies != 1):
             return None
         if most_scans > self.max_num_scans:
-            raise ValueError(
-                f"a study has {most_scans} scans, the table has {self.max_num_scans} rows: in "
-                "training they are drawn, not stretched; sample fewer scans per study, or raise "
-                "max_num_scans"
-            )
+            raise TooManyScansError(most_scans, self.max_num_scans)
         return torch.randperm(self.max_num_scans)[:most_scans]
 
 

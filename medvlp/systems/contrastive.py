@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from medvlp.evaluation.protocol import Evaluation
+from medvlp.layers.pos_embed import TooManyScansError
 from medvlp.models.two_tower import TwoTower
 from medvlp.optim.groups import NO_DECAY, OptimizerCallable
 from medvlp.systems.base import BaseSystem
@@ -59,11 +60,17 @@ class ContrastiveSystem(BaseSystem):
         """Return the loss; `train/loss` is its mean over ranks, the global batch's.
 
         Raises:
-            ValueError: If the batch has no texts, or the loss is not finite.
+            ValueError: If the batch has no texts, a study too many scans, or the loss is not
+                finite.
         """
         if "tokens" not in batch:
             raise ValueError("the batch has no texts to learn from; choose a text sampler in data")
-        output = self.model(batch["image"], batch["num_scans"], batch["tokens"])
+        try:
+            output = self.model(batch["image"], batch["num_scans"], batch["tokens"])
+        except TooManyScansError as error:
+            counts = zip(batch["study_id"], batch["num_scans"].tolist(), strict=True)
+            large = [f"{name} ({count})" for name, count in counts if count > error.num_rows]
+            raise ValueError(f"{error}. Studies of this batch: {', '.join(large)}") from error
         losses = self.loss(output, batch)
         self.guard.check(losses["total"], output["image_embedding"], batch["study_id"])
         logged = {("loss" if name == "total" else name): loss for name, loss in losses.items()}

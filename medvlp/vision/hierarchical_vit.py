@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from medvlp.layers.attention import AttentionBackend
 from medvlp.layers.block import Block
 from medvlp.layers.drop_path import drop_path_ramp
+from medvlp.layers.notices import Notices
 from medvlp.layers.patch_dropout import PatchDropout
 from medvlp.layers.pooling import ClsPooling
 from medvlp.layers.pos_embed import (
@@ -88,6 +89,7 @@ class HierarchicalViT(nn.Module):
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.pooling = pooling or ClsPooling()
+        self._notices = Notices(__name__)
         self._init_weights()
 
     def forward(
@@ -111,6 +113,8 @@ class HierarchicalViT(nn.Module):
             ValueError: If `num_scans` does not divide the scans into studies.
         """
         layout = StudyLayout.of(num_scans.tolist(), image.shape[0])
+        if not self.training:
+            self._look_at_scans(layout)
         patches = self._add_positions(self.patch_embed(image), layout, scan_rows)
         regroup = Regrouper(layout, patches.shape[1], self.num_prefix)
         sequences = self._first_sequences(patches, layout, keep_indices)
@@ -124,6 +128,24 @@ class HierarchicalViT(nn.Module):
         pooled = [self.pooling(group, self.num_prefix) for group in studies]
         features = pooled[0] if len(pooled) == 1 else torch.cat(pooled)
         return features if layout.study_place is None else features[layout.study_place]
+
+    def _look_at_scans(self, layout: StudyLayout) -> None:
+        """Say once what is unusual about the studies of an evaluation, and what becomes of them."""
+        if layout.groups[0].num_scans == 1 and {"scan", "study"} <= set(self.levels):
+            self._notices.once(
+                "single",
+                "a study of one scan came to a tower with attention over the scans of a study: "
+                "that works, within its one scan. How good its features are depends on which scan "
+                "it is; give all scans of a study where there are more",
+            )
+        rows = self.scan_positions.max_num_scans
+        if self.scan_positions.has_table and layout.most_scans > rows:
+            self._notices.once(
+                "many",
+                f"a study of {layout.most_scans} scans came to a tower with {rows} scan positions: "
+                "their table is stretched, as in the published code. Such studies were not seen in "
+                "training",
+            )
 
     def _run_block(
         self, block: nn.Module, tokens: Tensor, lengths: tuple[int, ...] | None

@@ -12,6 +12,26 @@ def test_equals_the_strided_convolution_and_leaves_the_remainder() -> None:
     torch.testing.assert_close(embed(volume), expected, rtol=0, atol=1e-6)
 
 
+def test_what_fills_no_patch_is_said_once_with_numbers(caplog) -> None:
+    embed = PatchEmbed3D(1, (2, 3, 4), 5)
+    embed(torch.zeros(1, 1, 4, 6, 8))
+    assert not caplog.messages
+    for _ in range(2):
+        embed(torch.zeros(1, 1, 5, 6, 11))
+    (said,) = caplog.messages
+    assert "(5, 6, 11) voxels" in said and "(2, 3, 4)" in said and "(1, 0, 3)" in said
+
+
+def test_what_fills_no_patch_may_be_refused_or_ignored(caplog) -> None:
+    volume = torch.zeros(1, 1, 5, 6, 8)
+    with pytest.raises(ValueError, match=r"the last \(1, 0, 0\).*multiple of the patch"):
+        PatchEmbed3D(1, (2, 3, 4), 5, remainder="raise")(volume)
+    PatchEmbed3D(1, (2, 3, 4), 5, remainder="ignore")(volume)
+    assert not caplog.messages
+    with pytest.raises(ValueError, match="warn, raise, ignore"):
+        PatchEmbed3D(1, (2, 3, 4), 5, remainder="pad")
+
+
 def test_wrong_channels_say_what_to_do() -> None:
     with pytest.raises(ValueError, match=r"has 3 channels.*takes 1.*set in_channels"):
         PatchEmbed3D(1, (2, 2, 2), 4)(torch.zeros(1, 3, 4, 4, 4))

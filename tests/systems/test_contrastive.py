@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from medvlp.layers.pos_embed import ScanPositions
 from medvlp.losses.contrastive import ClipLoss
 from tests.systems.tiny import (
     GLOBAL_BATCH,
@@ -61,6 +62,17 @@ def test_a_non_finite_loss_names_the_study():
     broken["image"][1] = float("nan")  # first scan of the second study
     with pytest.raises(ValueError, match=r"embedding is not finite: step1_study1\. Look"):
         fit(make_trainer(), make_system(), [BATCHES[0], broken])
+
+
+def test_a_study_of_too_many_scans_is_named():
+    class Crowded(torch.nn.Module):
+        def forward(self, image, num_scans):
+            ScanPositions(1).draw(self.training, len(num_scans), int(num_scans.max()))
+
+    model = make_model()
+    model.vision = Crowded()
+    with pytest.raises(ValueError, match=r"2 scans, .*1 rows.*step0_study1 \(2\), step0_study3"):
+        fit(make_trainer(), make_system(model), BATCHES)
 
 
 def test_a_global_batch_of_one_is_refused():

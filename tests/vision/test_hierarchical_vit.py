@@ -47,6 +47,22 @@ def test_a_study_does_not_depend_on_its_batch(levels: list[str], num_scans: list
     torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("levels", ORDERS)
+def test_one_to_eight_scans_in_one_batch_are_each_as_alone(levels: list[str]) -> None:
+    tower = make_tower(
+        levels,
+        num_register_tokens=2,
+        scan_positions=ScanPositions(8),
+        pooling=DualTokenPooling(),
+    )
+    num_scans = [3, 8, 1, 5, 2, 7, 4, 6, 1]
+    image = scans(sum(num_scans))
+    together = tower(image, torch.tensor(num_scans))
+    alone = [tower(study, torch.tensor([len(study)])) for study in image.split(num_scans)]
+    assert together.shape == (9, 3, 24)
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-5)
+
+
 def test_gradients_of_ragged_studies_are_those_of_single_ones() -> None:
     image, num_scans = scans(6), [3, 1, 2]
     gradients = []
@@ -87,6 +103,32 @@ def test_training_refuses_more_scans_than_rows() -> None:
     tower = make_tower().train()
     with pytest.raises(ValueError, match="5 scans, the table has 4 rows"):
         tower(scans(5), torch.tensor([5]))
+
+
+def test_evaluation_stretches_the_rows_for_more_scans_and_says_so_once(caplog) -> None:
+    tower, image = make_tower(), scans(5)
+    features = tower(image, torch.tensor([5]))
+    tower(image, torch.tensor([5]))
+    rows = torch.nn.functional.interpolate(tower.scan_pos_embed.mT, size=5, mode="linear").mT
+    with torch.no_grad():
+        tower.scan_pos_embed = torch.nn.Parameter(rows, requires_grad=False)
+    wider = tower(image, torch.tensor([5]), scan_rows=torch.arange(5))
+    torch.testing.assert_close(features, wider, rtol=0, atol=1e-6)
+    (said,) = caplog.messages
+    assert "5 scans" in said and "4 scan positions" in said
+
+
+@pytest.mark.parametrize(
+    ("levels", "said"), [(["scan", "study"], 1), (["slice", "study"], 0), (["slice", "scan"], 0)]
+)
+def test_a_single_scan_on_a_multi_scan_tower_is_said_once(levels, said, caplog) -> None:
+    tower = make_tower(levels)
+    for counts in ([2], [1, 2], [1]):
+        tower(scans(sum(counts)), torch.tensor(counts))
+    assert sum("one scan" in message for message in caplog.messages) == said
+    tower.train()
+    make_tower(levels).train()(scans(1), torch.tensor([1]))
+    assert len(caplog.messages) == said
 
 
 @pytest.mark.parametrize("levels", [["slice", "scan", "study"], ["scan", "study"], ["study"]])
