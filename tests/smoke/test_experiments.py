@@ -19,7 +19,11 @@ NO_DOWNLOAD = ["++model.text.pretrained=null"]  # the written-out config has the
 
 def _tree(experiment: str, tmp_path) -> dict:
     overrides = [f"experiment={experiment}", f"paths.raw={tmp_path}", f"paths.run={tmp_path}"]
-    return config.resolve(config.compose([*overrides, *NO_DOWNLOAD]))
+    cfg = config.compose([*overrides, *NO_DOWNLOAD])
+    if cfg.init is not None:  # a second stage: any file stands for the weights of the first
+        cfg.init.path = str(tmp_path / "first_stage.ckpt")
+        (tmp_path / "first_stage.ckpt").touch()
+    return config.resolve(cfg)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
