@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medvlp.data.choices import check_choice
 from medvlp.phantom.head_twin import Seed, digits, hard_seed, ordinary_studies
 from medvlp.phantom.twin_parameters import TwinParameters
 
@@ -32,6 +33,9 @@ TERMS = {
     "ventriculomegaly": "Ventriculomegaly",
 }
 """Kinds of findings by their names in the label table."""
+
+NORMAL = "normal"
+"""How studies without a finding are called among the kinds."""
 
 WITH_EDEMA = frozenset({"glioma", "metastasis", "meningioma", "intraparenchymal"})
 _UID = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -89,14 +93,35 @@ class PlannedStudy:
 def plan_studies(parameters: TwinParameters) -> list[PlannedStudy]:
     """List all studies: the findings in turn, then the hard cases."""
     studies: list[PlannedStudy] = []
+    kinds = chosen_kinds(parameters)
     for split, number, seed in ordinary_studies(parameters):
-        studies.append(_ordinary(split, number, seed, studies[-1] if studies else None))
+        before = studies[-1] if studies else None
+        studies.append(_ordinary(split, number, seed, kinds[number % len(kinds)], before=before))
     if parameters.hard_cases:
         studies += _hard(parameters)
     return studies
 
 
-def _ordinary(split: str, number: int, seed: Seed, before: PlannedStudy | None) -> PlannedStudy:
+def chosen_kinds(parameters: TwinParameters) -> tuple[tuple[str, ...], ...]:
+    """List what is found, one after the other.
+
+    Raises:
+        ValueError: If a kind is unknown, or none is chosen.
+    """
+    if parameters.kinds is None:
+        return KINDS
+    check_choice("kinds", parameters.kinds, (NORMAL, *TERMS))
+    return tuple(() if name == NORMAL else (name,) for name in parameters.kinds)
+
+
+def _ordinary(
+    split: str,
+    number: int,
+    seed: Seed,
+    kinds: tuple[str, ...],
+    *,
+    before: PlannedStudy | None,
+) -> PlannedStudy:
     """Plan a study; it may be the second one of the patient `before`."""
     rng = np.random.default_rng((*seed, 3))
     part = "val" if split == "train" and number % _VAL_EVERY == _VAL_EVERY - 1 else split
@@ -109,7 +134,7 @@ def _ordinary(split: str, number: int, seed: Seed, before: PlannedStudy | None) 
         batch=f"batch{number % _NUM_BATCHES:02d}",
         patient=patient,
         study=digits(rng, 10, _UID),
-        kinds=KINDS[number % len(KINDS)],
+        kinds=kinds,
         series=_series(rng, int(rng.integers(1, 9))),
         person_seed=person,
         seed=seed,
@@ -144,6 +169,7 @@ def _series(rng: np.random.Generator, count: int) -> tuple[Series, ...]:
 
 def _hard(parameters: TwinParameters) -> Iterator[PlannedStudy]:
     """List the hard cases, all of them to train on."""
+    kinds = KINDS[1:5] if parameters.kinds is None else chosen_kinds(parameters)
     for number, (kind, count) in enumerate(
         (
             ("corrupt file", 4),
@@ -163,7 +189,7 @@ def _hard(parameters: TwinParameters) -> Iterator[PlannedStudy]:
             batch="batch01",
             patient=digits(rng, 10, _UID),
             study=digits(rng, 10, _UID),
-            kinds=KINDS[1 + number % 4],
+            kinds=kinds[number % len(kinds)],
             series=_series(rng, count),
             person_seed=seed,
             seed=seed,

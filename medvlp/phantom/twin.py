@@ -40,6 +40,7 @@ class TwinWriter(Generic[Item, Result]):
         write_tables: Writes what comes last, called as `write_tables(root, written)`, and returns
             facts for `twin.json`: `num_volumes`, `hard_cases` (a list of `{"kind", "study"}`).
         state: States the parameters as `twin.json` has them.
+        takes_kinds: Whether its findings can be chosen.
     """
 
     title: str
@@ -48,6 +49,7 @@ class TwinWriter(Generic[Item, Result]):
     write: Callable[[Path, TwinParameters, Item], Result]
     write_tables: Callable[[Path, list[Result]], Mapping[str, Any]]
     state: Callable[[TwinParameters], dict[str, Any]] = TwinParameters.as_json
+    takes_kinds: bool = False
 
     def build(self, root: str | Path, parameters: TwinParameters, *, num_workers: int) -> Path:
         """Write the twin, or finish one that was interrupted; a finished one is left as it is.
@@ -67,6 +69,8 @@ class TwinWriter(Generic[Item, Result]):
         parameters.check()
         if parameters.prevalence is not None and "prevalence" not in stated:
             raise ValueError(f"the twin of {self.title} takes no --prevalence")
+        if parameters.kinds is not None and not self.takes_kinds:
+            raise ValueError(f"the twin of {self.title} does not let you choose its kinds")
         if prepare_root(root, self.title, version=self.version, parameters=stated):
             return root
         write = partial(self.write, root, parameters)

@@ -20,6 +20,7 @@ class TwinParameters:
         hard_cases: Whether the odd, incomplete and corrupt ones are written too.
         prevalence: Share of the studies with each finding. Only chest CTs take it (None: 0.3); the
             findings of the other twins come in turn.
+        kinds: What is found, in turn; None takes all that the twin knows. MR-RATE's twin only.
     """
 
     num_train: int
@@ -28,6 +29,7 @@ class TwinParameters:
     shape: Size3D = (48, 56, 56)
     hard_cases: bool = False
     prevalence: float | None = None
+    kinds: tuple[str, ...] | None = None
 
     def check(self) -> None:
         """Refuse a twin that would be empty or too coarse.
@@ -47,10 +49,11 @@ class TwinParameters:
 
     def as_json(self) -> dict[str, Any]:
         """State the parameters as the `twin.json` of a twin without prevalence has them."""
-        return {
+        stated: dict[str, Any] = {
             "num_train": self.num_train,
             "num_test": self.num_test,
             "seed": self.seed,
             "shape": list(self.shape),
             "hard_cases": self.hard_cases,
         }
+        return stated if self.kinds is None else stated | {"kinds": list(self.kinds)}
