@@ -8,7 +8,9 @@ import sys
 VERBS = {
     "train": "train an experiment; without arguments the embedded default",
     "evaluate": "validate, test or predict with a checkpoint",
+    "predict": "one study: findings, embedding, activation maps",
     "prepare": "turn raw scans into a checked, described cache",
+    "checkpoints": "inspect, verify and convert weight files",
     "cache": "list prepared data, find and repair damage",
     "phantom": "write a small twin of a data set",
     "bench": "measure speed and memory",
@@ -19,7 +21,7 @@ def main() -> None:
     """Run the verb that the command line names."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        lines = [f"  {verb:<10} {text}" for verb, text in VERBS.items()]
+        lines = [f"  {verb:<12} {text}" for verb, text in VERBS.items()]
         print("usage: medvlp VERB [options]\n\n" + "\n".join(lines))
         print("\nmedvlp VERB --help says more.")
         return

@@ -22,15 +22,17 @@ def hlip_facts(shapes: Shapes) -> dict[str, Any] | None:
     Returns:
         Facts by name; None if these are not the weights of HLIP.
     """
-    patch, grid = shapes.get(_PATCH), shapes.get(_GRID)
-    if patch is None or grid is None or len(patch) != 5 or len(grid) != 5:
+    if "spatial_posemb" in shapes:  # the image tower alone
+        shapes = {_TRUNK + name: shape for name, shape in shapes.items()}
+    grid = shapes.get(_GRID)
+    if grid is None or len(grid) != 5 or _TRUNK + "cls_token" not in shapes:
         return None
-    width = patch[0]
+    patch, width = shapes.get(_PATCH), grid[4]
     registers = shapes.get(_TRUNK + "reg_token", (1, 0))[1]
     head = shapes.get("visual.head.proj.weight")
     hidden = shapes.get(_TRUNK + "blocks.0.mlp.fc1.weight")
     return {
-        "patch size": list(patch[2:]),
+        "patch size": list(patch[2:]) if patch else None,  # a convolutional stem has several
         "grid": list(grid[1:4]),
         "width": width,
         "blocks": _count(shapes, re.escape(_TRUNK) + r"blocks\.(\d+)\."),
@@ -39,7 +41,7 @@ def hlip_facts(shapes: Shapes) -> dict[str, Any] | None:
         "prefix tokens": 1 + registers,
         "rows of the scan table": _scan_rows(shapes),
         "image head": list(head) if head else None,
-        "loss": _loss(shapes, dual=bool(head) and head[1] == 2 * width),
+        "loss": _loss(shapes, dual=bool(registers)),
         **_text_facts(shapes),
     }
 

@@ -74,6 +74,11 @@ SYSTEMS = {
 }
 
 
+def is_published(model: nn.Module) -> bool:
+    """Tell whether weights of models of this kind were published."""
+    return any(system.fits(model) for system in SYSTEMS.values())
+
+
 def system_of(model: nn.Module) -> PublishedSystem:
     """Find the system of a model of ours.
 
@@ -168,7 +173,7 @@ def differences(model: nn.Module, tensors: StateDict) -> list[str]:
     return [
         f"{name}: {there[name]} in the file, {here[name]} in the model"
         for name in there
-        if name in here and there[name] != here[name]
+        if name in here and None not in (there[name], here[name]) and there[name] != here[name]
     ]
 
 

@@ -1,0 +1,121 @@
+"""Rewrite a weight file under published or under our names, bit by bit."""
+
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from medvlp.checkpoints.adapter import to_published
+from medvlp.checkpoints.files import WeightFile
+from medvlp.checkpoints.fingerprint import weights_hash
+from medvlp.checkpoints.model_configs import build_model
+from medvlp.checkpoints.systems import check_weights, differences, system_of
+from medvlp.checkpoints.verification import misfit
+
+Names = Literal["ours", "published"]
+OutLayout = Literal["bare", "module", "nested"]
+
+_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
+
+
+def require_target(target: Path, layout: OutLayout, *, force: bool) -> None:
+    """Check before any work that a file can be written as asked.
+
+    Raises:
+        ValueError: If the suffix is unknown, or cannot hold the layout.
+        FileExistsError: If the file is there, and not to be replaced.
+        FileNotFoundError: If its folder is not there.
+    """
+    if target.suffix not in _SUFFIXES:
+        raise ValueError(
+            f"cannot write {target.name}: its name must end with one of {', '.join(_SUFFIXES)}"
+        )
+    if layout not in get_args(OutLayout):
+        raise ValueError(f"layout {layout!r} is unknown; choose {', '.join(get_args(OutLayout))}")
+    if target.suffix == ".safetensors" and layout == "nested":
+        raise ValueError(
+            "safetensors files are flat; choose --layout bare or module, or a .pt file"
+        )
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent}; make it first")
+    if target.exists() and not force:
+        raise FileExistsError(f"{target} is already there; add --force to replace it")
+
+
+def convert_file(
+    file: WeightFile,
+    target: Path,
+    tree: Mapping[str, Any],
+    *,
+    names: Names,
+    layout: OutLayout = "bare",
+    force: bool = False,
+) -> dict[str, Any]:
+    """Write all weights of a file under other names; never half of it.
+
+    Args:
+        file: In any layout.
+        target: Its suffix says the format. Types and bits of the tensors are kept.
+        tree: Config of the model that the weights belong to.
+        names: Published ones or ours.
+        layout: "bare", "module" (names with that prefix), or "nested": a dictionary with
+            `state_dict`, as medvlp or, for published names, the published code reads it.
+        force: Replace a file that is there.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: If the weights do not fit the model, or the target cannot be written.
+    """
+    require_target(target, layout, force=force)
+    model = build_model(tree, only_shapes=True)
+    mapped, report = check_weights(model, file.tensors)
+    if not report.complete:
+        raise ValueError(f"{file.path} {misfit(report, differences(model, file.tensors))}")
+    renamed = (
+        to_published(mapped, system_of(model).table(model)) if names == "published" else mapped
+    )
+    tensors = {name: tensor.contiguous() for name, tensor in renamed.items()}
+    _write(target, tensors, _wrapped(tensors, file, names, layout))
+    return {
+        "file": str(target),
+        "names": names,
+        "layout": layout,
+        "tensors": len(tensors),
+        "left out": report.ignored,
+        "weights hash": weights_hash(tensors),
+    }
+
+
+def _wrapped(
+    tensors: dict[str, Tensor], file: WeightFile, names: Names, layout: OutLayout
+) -> dict[str, Any]:
+    if layout == "bare":
+        return tensors
+    with_prefix = {f"module.{name}": tensor for name, tensor in tensors.items()}
+    if layout == "module":
+        return with_prefix
+    if names == "ours":
+        return {"state_dict": tensors}
+    # The published code takes seven characters off every name, and wants to know the epoch.
+    told = {"epoch": file.beside.get("epoch", 0), "name": file.beside.get("name", file.path.stem)}
+    return told | {"state_dict": with_prefix}
+
+
+def _write(target: Path, tensors: dict[str, Tensor], content: dict[str, Any]) -> None:
+    aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        if target.suffix == ".safetensors":
+            save_file(content, aside, metadata={"format": "pt"})
+        else:
+            torch.save(content, aside)
+        os.replace(aside, target)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,125 @@
+"""What identifies weights: a hash of their content, and what a model makes of a fixed input."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medvlp.checkpoints.adapter import StateDict
+from medvlp.models.two_tower import TwoTower
+from medvlp.types import Size3D, Tokens
+
+_PARTS = 8
+
+
+def weights_hash(tensors: StateDict) -> str:
+    """Hash names, types, shapes and bytes: the same in every layout of the same weights."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def not_finite(tensors: StateDict) -> list[str]:
+    """Name the tensors that hold infinite or undefined numbers."""
+    return [
+        name
+        for name, tensor in sorted(tensors.items())
+        if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Embeddings of a fixed study and two fixed texts, in a few numbers.
+
+    An embedding is cut into eight parts of its channels; each number is the sum of one part, so
+    that every channel counts. Computed in single precision, numbers agree to 1e-3 between
+    machines; the hash, of the numbers to two decimals, nearly always.
+
+    Attributes:
+        image: Eight numbers for each image token.
+        text: Eight numbers for each text.
+        cosine: Of each image token with each text.
+        hash: Of all of them.
+    """
+
+    image: list[list[float]]
+    text: list[list[float]]
+    cosine: list[list[float]]
+    hash: str
+
+    def to_dict(self) -> dict[str, list[list[float]] | str]:
+        """Turn into plain values that say what they are."""
+        what = (
+            "embeddings of a fixed study and two fixed texts: sums of eight parts of the channels"
+        )
+        return {"of": f"{what}; equal to 1e-3 on any machine"} | asdict(self)
+
+
+@torch.no_grad()
+def fingerprint(model: TwoTower) -> Fingerprint:
+    """Embed the fixed input in evaluation mode.
+
+    Args:
+        model: Whose image tower has a table of positions: the study has that many patches.
+    """
+    was_training = model.training
+    model.eval()
+    image, num_scans = fixed_study(model)
+    images = model.embed_image(image, num_scans)[0]
+    images = images[None] if images.dim() == 1 else images
+    texts = model.embed_text(fixed_texts(model))
+    model.train(was_training)
+    rows = {"image": _sums(images), "text": _sums(texts), "cosine": (images @ texts.T).double()}
+    coarse = json.dumps({name: _rounded(table, 2) for name, table in rows.items()})
+    digest = hashlib.sha256(coarse.encode()).hexdigest()[:12]
+    return Fingerprint(**{name: _rounded(table, 4) for name, table in rows.items()}, hash=digest)
+
+
+def fixed_study(model: TwoTower) -> tuple[Tensor, Tensor]:
+    """Make a smooth study of the size that the model was trained on.
+
+    One scan; two where the tower has positions of scans.
+    """
+    vision = model.vision
+    table, embed = vision.get_parameter("pos_embed"), vision.get_submodule("patch_embed")
+    size = _input_size((table.shape[1], table.shape[2], table.shape[3]), embed)
+    num_scans = 2 if "scan_pos_embed" in dict(vision.named_parameters()) else 1
+    d, h, w = (torch.arange(length, dtype=torch.float64) for length in size)
+    scan = torch.arange(num_scans, dtype=torch.float64)[:, None, None, None]
+    volume = torch.sin(0.37 * d[:, None, None] + scan) * torch.cos(0.11 * h[:, None])
+    volume = volume + 0.5 * torch.sin(0.07 * w + scan)
+    return volume[:, None].float(), torch.tensor([num_scans])
+
+
+def fixed_texts(model: TwoTower) -> Tokens:
+    """Make two texts of ids spread over the vocabulary, one half as long as the other."""
+    settings = model.text.get_submodule("encoder").config
+    length = min(16, int(settings.max_position_embeddings))  # pyright: ignore
+    vocabulary = int(settings.vocab_size)  # pyright: ignore
+    ids = 1 + (torch.arange(2 * length).reshape(2, length) * 977) % (vocabulary - 1)
+    mask = torch.arange(length) < torch.tensor([[length], [length // 2]])
+    return Tokens(ids * mask, mask)
+
+
+def _input_size(grid: Size3D, embed: torch.nn.Module) -> Size3D:
+    """Count voxels; a convolutional stem halves the grid at each of its stages."""
+    stem: Any = getattr(embed, "stem", embed)
+    factor = 2 ** len(getattr(embed, "stages", ()))
+    d, h, w = (length * patch * factor for length, patch in zip(grid, stem.patch_size, strict=True))
+    return d, h, w
+
+
+def _sums(embeddings: Tensor) -> Tensor:
+    parts = embeddings.double().tensor_split(_PARTS, dim=-1)
+    return torch.stack([part.sum(-1) for part in parts], dim=-1)
+
+
+def _rounded(table: Tensor, decimals: int) -> list[list[float]]:
+    return [[round(number, decimals) + 0.0 for number in row] for row in table.tolist()]

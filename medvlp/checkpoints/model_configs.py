@@ -1,0 +1,88 @@
+"""Models by the name of their config, `conf/model/NAME.yaml`, and which of them a file fits."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from torch import nn
+
+from medvlp import config
+from medvlp.checkpoints.systems import facts_of, is_published
+from medvlp.override_advice import nearest
+
+# Facts that options of one model config change.
+_OPTIONS = ("loss", "text LoRA")
+
+
+def model_names() -> list[str]:
+    """List the models of `conf/model`."""
+    return sorted(file.stem for file in (config.config_dir() / "model").glob("*.yaml"))
+
+
+def model_tree(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Compose the config of a model.
+
+    Args:
+        name: Of a file of `conf/model`.
+        overrides: As on the command line of `medvlp.train`, such as `+lora=published`.
+
+    Raises:
+        ConfigError: If there is no such model, or an override does not compose.
+    """
+    name = Path(name).name.removesuffix(".yaml")
+    if name not in model_names():
+        raise config.ConfigError(f"there is no model {name!r}{nearest(name, model_names())}")
+    tree = config.plain(
+        config.compose([f"model={name}", *overrides], "checkpoints"), interpolate=True
+    )
+    config.check_keys(tree["model"])
+    return tree["model"]
+
+
+def build_model(tree: Mapping[str, Any], *, only_shapes: bool = False) -> nn.Module:
+    """Build a model; its weights come from a file, so that none are fetched for the text tower.
+
+    Args:
+        tree: Of the model.
+        only_shapes: Take no memory for weights.
+    """
+    tree = dict(tree)
+    text = tree.get("text")
+    if isinstance(text, Mapping) and text.get("config") is not None:
+        tree["text"] = dict(text) | {"pretrained": None}
+    with torch.device("meta" if only_shapes else "cpu"):
+        return instantiate(tree, _convert_="all")
+
+
+def fitting_models(facts: Mapping[str, Any]) -> list[str]:
+    """Name the model configs, with the options that they need, whose shapes a file has.
+
+    Several may: the levels of attention leave no trace in the weights.
+    """
+    known = {name: value for name, value in facts.items() if value is not None}
+    fitting = []
+    for name in model_names():
+        own = _facts_of_config(name)
+        if own and all(own.get(fact) == v for fact, v in known.items() if fact not in _OPTIONS):
+            fitting.append(" ".join([name, *_options(known, own)]))
+    return fitting
+
+
+@cache
+def _facts_of_config(name: str) -> dict[str, Any]:
+    model = build_model(model_tree(name), only_shapes=True)
+    return facts_of(model) if is_published(model) else {}
+
+
+def _options(facts: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """Say what must be added to a model config; only for files that say something of it."""
+    options = []
+    if facts.get("loss", own["loss"]) != own["loss"]:
+        options.append("model.logit_bias_init=0.0" if facts["loss"] == "sigmoid" else "")
+    if facts.get("text LoRA", "none") != "none":
+        rank = facts["text LoRA"].split()[1]
+        options += ["+lora=published"] + ([f"model.text.lora.rank={rank}"] if rank != "8" else [])
+    return [option for option in options if option]

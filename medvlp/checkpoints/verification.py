@@ -1,0 +1,70 @@
+"""Prove that a weight file and a model belong together."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from medvlp.checkpoints.adapter import LoadReport
+from medvlp.checkpoints.files import WeightFile
+from medvlp.checkpoints.fingerprint import fingerprint, not_finite, weights_hash
+from medvlp.checkpoints.inspection import CARRIED
+from medvlp.checkpoints.model_configs import build_model
+from medvlp.checkpoints.systems import check_weights, differences, load_weights, recognise
+from medvlp.models.two_tower import TwoTower
+
+
+def verify_file(file: WeightFile, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Compare every tensor, load strictly, and run a fixed input.
+
+    Args:
+        file: The weights.
+        tree: Config of the model.
+
+    Returns:
+        fits: Whether all is well; verdict: one line; keys: the report by name; recipe: of the
+        preprocessing, if the file carries it; fingerprint: None unless the file fits.
+    """
+    shapes = build_model(tree, only_shapes=True)
+    _, report = check_weights(shapes, file.tensors)
+    spoilt = not_finite(file.tensors)
+    fits = report.complete and not spoilt
+    result: dict[str, Any] = {
+        "file": str(file.path),
+        "layout": str(file.layout),
+        "names": "ours" if recognise(file.tensors)[1] else "published",
+        "weights hash": weights_hash(file.tensors),
+        "fits": fits,
+        "verdict": "",
+        "keys": keys_of(report),
+        "not finite": spoilt,
+        "recipe": file.beside[CARRIED]["recipe"] if CARRIED in file.beside else None,
+        "fingerprint": None,
+    }
+    if not report.complete:
+        result["verdict"] = misfit(report, differences(shapes, file.tensors))
+        return result
+    if spoilt:
+        result["verdict"] = f"{len(spoilt)} tensors hold NaN or infinity: {', '.join(spoilt[:3])}"
+        return result
+    model = build_model(tree)
+    load_weights(model, file.tensors)
+    result["fingerprint"] = fingerprint(cast(TwoTower, model)).to_dict()
+    result["verdict"] = f"fits: {len(report.loaded)} tensors loaded, none missing, none left over"
+    return result
+
+
+def keys_of(report: LoadReport) -> dict[str, Any]:
+    """Turn a report into plain values: counts of what is well, names of what is not."""
+    return {
+        "loaded": len(report.loaded),
+        "renamed": len(report.renamed),
+        "ignored": report.ignored,
+        "missing": report.missing,
+        "unexpected": report.unexpected,
+        "mismatched": report.mismatched,
+    }
+
+
+def misfit(report: LoadReport, different: list[str]) -> str:
+    """Say in one line what does not fit, the terms of the configuration first."""
+    cause = f"does not fit ({'; '.join(different)}): " if different else "does not fit: "
+    return cause + "; ".join(str(report).splitlines()[1:])
