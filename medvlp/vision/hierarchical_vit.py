@@ -199,7 +199,9 @@ class HierarchicalViT(nn.Module):
         if self.levels[0] == "study":
             bare = Regrouper(layout, patches.shape[1], num_prefix=0)
             groups = bare.studies(bare.change(Sequences(groups[0]), "scan", "study"))
-        prefix = torch.cat([self.cls_token, self.reg_token], 1) if self._has_reg else self.cls_token
+        # Joined without their first axis: gradients then have the strides that DDP expects.
+        learnt = [self.cls_token[0], self.reg_token[0]] if self._has_reg else [self.cls_token[0]]
+        prefix = torch.cat(learnt)
         return pack(
             [
                 torch.cat((prefix.expand(len(group), -1, -1), kept), dim=1)

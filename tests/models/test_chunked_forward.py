@@ -5,63 +5,25 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from medvlp.layers.patch_embed import PatchEmbed3D
-from medvlp.layers.pooling import DualTokenPooling
-from medvlp.layers.pos_embed import ScanPositions
 from medvlp.losses.contrastive import ClipLoss
 from medvlp.losses.dual import DualTokenLoss
 from medvlp.models.chunked_forward import chunk_studies, chunk_tokens
 from medvlp.models.two_tower import TwoTower
-from medvlp.text.hf_encoder import HFEncoder
 from medvlp.types import TextKind, Tokens, TwoTowerOutput
-from medvlp.vision.hierarchical_vit import HierarchicalViT
+from tests.models.dual_towers import draw_study_inputs, make_dual_model
 
-NUM_SCANS = torch.tensor([2, 1, 3, 1, 2])
-BERT = {
-    "model_type": "bert",
-    "vocab_size": 40,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 8,
-}
-
-
-def make_model(chunks: int, *, drop: float = 0.0, nested: bool = False) -> TwoTower:
-    torch.manual_seed(0)
-    vision = HierarchicalViT(
-        PatchEmbed3D(1, (2, 4, 4), 24),
-        (2, 2, 2),
-        levels=["slice", "scan", "study"],
-        num_heads=2,
-        num_register_tokens=1,
-        scan_positions=ScanPositions(4 if drop else 1),  # rows are drawn for each forward pass
-        patch_drop_prob=drop,
-        drop_path_prob=drop,
-        activation_checkpointing=nested,
-        pooling=DualTokenPooling(),
-    )
-    probs = {"hidden_dropout_prob": drop, "attention_probs_dropout_prob": drop}
-    text = HFEncoder(BERT | probs, activation_checkpointing=nested)
-    model = TwoTower(
-        vision,
-        text,
-        image_projection=nn.Linear(48, 8, bias=False),
-        text_projection=nn.Linear(16, 8, bias=False),
-        second_logit_scale_init=2.0,
-        forward_chunks=chunks,
-    )
-    return model.double().train()
+NUM_SCANS = [2, 1, 3, 1, 2]
 
 
 def inputs() -> tuple[Tensor, Tensor, Tokens]:
-    generator = torch.Generator().manual_seed(1)
-    image = torch.randn(int(NUM_SCANS.sum()), 1, 4, 8, 8, generator=generator).double()
-    ids = torch.randint(1, 40, (2 * len(NUM_SCANS), 6), generator=generator)
-    return image, NUM_SCANS, Tokens(ids, (ids > 5) | (torch.arange(6) == 0))
+    image, tokens = draw_study_inputs(NUM_SCANS, seed=1)
+    return image.double(), torch.tensor(NUM_SCANS), tokens
+
+
+def make_model(chunks: int, **options: Any) -> TwoTower:
+    return make_dual_model(forward_chunks=chunks, **options).double()
 
 
 def loss_of(output: TwoTowerOutput) -> Tensor:
