@@ -8,7 +8,8 @@ from omegaconf import OmegaConf
 
 from medvlp import config
 
-README = Path(__file__).resolve().parents[2] / "experiments" / "hlip_ctrate" / "README.md"
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+README = EXPERIMENTS / "hlip_ctrate" / "README.md"
 BASE = {
     "training": (["experiment=hlip_ctrate"], "train"),
     "preparation": (["data=ct_rate"], "prepare"),
@@ -73,3 +74,21 @@ def test_what_stands_for_a_flag_composes(section: str, typed: list[str]) -> None
 def test_every_flag_of_the_published_command_is_in_the_table() -> None:
     named = {flag for flags, _ in rows("training") for flag in re.findall(r"--([\w-]+)", flags)}
     assert set(PUBLISHED_COMMAND.split()) <= named
+
+
+def commands() -> list[list[str]]:
+    """List the arguments of every command line in the READMEs of HLIP's experiments."""
+    lines = []
+    for readme in sorted(EXPERIMENTS.glob("hlip_*/README.md")):
+        blocks = re.findall(r"```bash\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
+        for line in "".join(blocks).replace("\\\n", " ").splitlines():
+            found = re.search(r"-m medvlp\.(?:train|evaluate test) ([^#]*)", line)
+            lines += [found[1].split()] if found else []
+    return lines
+
+
+@pytest.mark.parametrize("arguments", commands(), ids=" ".join)
+def test_the_commands_of_the_experiments_compose(arguments: list[str]) -> None:
+    plain = [word.replace("--experiment=", "experiment=") for word in arguments]
+    overrides = [word for word in plain if not word.startswith("--")]
+    config.check_keys(config.resolve(config.compose(overrides)))
