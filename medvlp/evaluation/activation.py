@@ -19,7 +19,7 @@ class ActivationMaps(NamedTuple):
     Attributes:
         maps: For each text and scan, on the grid of tokens or patches; not negative, not
             normalised.
-        scores: What was differentiated: the scaled cosine of each text, or its log-odds.
+        scores: What was differentiated: the scaled cosine of each text.
         embedding: Of the study, unit length; with a token axis for dual towers.
         method: How the maps were made.
     """
@@ -35,21 +35,18 @@ def activation_maps(
     image: Float[Tensor, "s c d h w"],
     texts: Float[Tensor, "k e"],
     *,
-    against: Float[Tensor, "k e"] | None = None,
     method: MapMethod | None = None,
     token: int = 0,
 ) -> ActivationMaps:
     """Map one study for several texts in one pass.
 
     The score that is differentiated is the scaled cosine of a text, before any softmax, as
-    published. With `against`, what both texts share cancels: the score is the log-odds between
-    them.
+    published.
 
     Args:
         model: In evaluation mode; its image tower is a `HierarchicalViT`.
         image: Scans of one study.
         texts: Embeddings of the texts, unit length.
-        against: Embeddings of texts that say the opposite: "Not ...".
         method: See `MapMethod`; None takes the published one where the pooling reads the class
             token, else "patches".
         token: Which embedding of dual towers: 0 speaks of the impression, 1 of the whole report.
@@ -64,13 +61,12 @@ def activation_maps(
         )
     if method is None:
         method = "attention" if reads_class_token(model.vision) else "patches"
-    scale = _scale(model, token)
-    direction = texts.detach().clone() if against is None else (texts - against).detach().clone()
+    scale, texts = _scale(model, token), texts.detach().clone()  # not a tensor of inference mode
 
     def score(features: Tensor) -> Tensor:
         embedding = F.normalize(model.image_projection(features), dim=-1)[0]
         chosen = embedding if embedding.ndim == 1 else embedding[token]
-        return scale * direction @ chosen
+        return scale * texts @ chosen
 
     found = relevance(model.vision, image, score, method=method, token=token)
     with torch.no_grad():

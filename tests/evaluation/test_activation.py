@@ -64,12 +64,3 @@ def test_another_image_tower_is_refused():
 def test_normalised_values_lie_in_the_unit_interval():
     values = torch.tensor([[1.0, 3.0], [2.0, 2.0]])
     assert normalised(values, [1]).tolist() == [[0.0, 1.0], [0.0, 0.0]]
-
-
-def test_log_odds_are_the_difference_of_two_logits():
-    model = two_tower(ClsPooling(), 12)
-    image = torch.randn(1, 1, 4, 4, 4)
-    texts, opposite = nn.functional.normalize(torch.randn(2, 3, 6), dim=-1)
-    odds = activation_maps(model, image, texts, against=opposite)
-    both = [activation_maps(model, image, one).scores for one in (texts, opposite)]
-    torch.testing.assert_close(odds.scores, both[0] - both[1])

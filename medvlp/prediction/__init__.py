@@ -1,0 +1,1 @@
+"""One study through a trained model, from files to findings and maps."""

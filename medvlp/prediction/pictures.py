@@ -1,0 +1,109 @@
+"""Activation maps as pictures: the published one, and planes through the maximum."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from medvlp.data.scan import reorient
+from medvlp.evaluation.activation import normalised
+from medvlp.prediction.study import StudyScan
+
+HIDDEN_BELOW = 0.25
+_ALPHA = 0.3
+_PUBLISHED_DPI = 300
+_DISPLAY = "IPL"  # rows downwards to the feet or the back, columns to the patient's left
+_PLANES = (("axial", 0), ("coronal", 1), ("sagittal", 2))
+
+
+def published_picture(
+    path: Path, scans: Sequence[StudyScan], maps: Float[np.ndarray, "s D H W"], num_rows: int
+) -> None:
+    """Draw a map as HLIP publishes it.
+
+    Rows are the depth patches, each by its centre slice floor((j + 0.5) * depth of a patch);
+    columns are the scans. Each slice of the map is scaled to [0, 1] by its own ends, values below
+    0.25 are hidden, the rest lies in jet over the grey slice with alpha 0.3.
+
+    Args:
+        path: PNG, at 300 dpi.
+        scans: Of the study.
+        maps: Of one finding, on the network's voxels.
+        num_rows: Depth patches.
+    """
+    figure = _figure(figsize=(1.2 * len(scans), 1.2 * num_rows))
+    axes = figure.subplots(num_rows, len(scans), squeeze=False)
+    patch = maps.shape[1] / num_rows
+    for row in range(num_rows):
+        place = int((row + 0.5) * patch)
+        for column, scan in enumerate(scans):
+            ax = axes[row, column]
+            ax.imshow(scan.image[0, place].numpy(), cmap="gray", interpolation="nearest")
+            scaled = normalised(torch.from_numpy(maps[column, place]), [0, 1]).numpy()
+            _lay_over(ax, scaled)
+            ax.set_axis_off()
+    figure.subplots_adjust(0, 0, 1, 1, 0.02, 0.02)
+    figure.savefig(path, dpi=_PUBLISHED_DPI)
+
+
+def overlay_picture(
+    path: Path, scan: StudyScan, values: Float[np.ndarray, "D H W"], title: str
+) -> None:
+    """Draw three planes through the maximum of a map, the patient upright.
+
+    The map is scaled to [0, 1] over the scan; below 0.25 it is hidden. A cross marks the maximum.
+
+    Args:
+        path: PNG.
+        scan: Of the study.
+        values: The map of this scan on the network's voxels.
+        title: Above the planes.
+    """
+    letters = scan.grid.orientation
+    grey, axes_of = reorient(scan.image[0].numpy(), letters, _DISPLAY)
+    scaled = normalised(torch.from_numpy(values), [0, 1, 2]).numpy()
+    shown, _ = reorient(scaled, letters, _DISPLAY)
+    spacing = [scan.spacing_mm[axis] for axis in axes_of]
+    peak = _middle_of_maximum(shown)
+    figure = _figure(figsize=(10.5, 3.9), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    for ax, (plane, normal) in zip(figure.subplots(1, 3), _PLANES, strict=True):
+        down, across = (axis for axis in range(3) if axis != normal)
+        aspect = {"aspect": spacing[down] / spacing[across]}
+        ax.imshow(np.take(grey, peak[normal], normal), cmap="gray", **aspect)
+        _lay_over(ax, np.take(shown, peak[normal], normal), **aspect)
+        ax.plot(peak[across], peak[down], "+", color="white", markersize=12)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.set_xlabel(f"{plane}   {_opposite(_DISPLAY[across])} - {_DISPLAY[across]}", fontsize=8)
+        ax.set_ylabel(f"{_DISPLAY[down]} - {_opposite(_DISPLAY[down])}", fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def _lay_over(ax: Any, scaled: Float[np.ndarray, "h w"], **options: Any) -> None:
+    hidden = np.ma.masked_less(scaled, HIDDEN_BELOW)
+    ax.imshow(hidden, cmap="jet", alpha=_ALPHA, vmin=0, vmax=1, **options)
+
+
+def _middle_of_maximum(values: np.ndarray) -> tuple[int, int, int]:
+    """Take the voxel in the middle of all that share the largest value."""
+    places = np.argwhere(values >= values.max() * (1 - 1e-6))
+    nearest = np.abs(places - places.mean(0)).sum(1).argmin()
+    depth, height, width = (int(index) for index in places[nearest])
+    return depth, height, width
+
+
+def _figure(**options: Any) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(**options)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _opposite(letter: str) -> str:
+    return dict(zip("LRPAIS", "RLAPSI", strict=True))[letter]
