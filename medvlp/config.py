@@ -8,7 +8,8 @@ import importlib
 import inspect
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -123,13 +124,24 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: If a mandatory value (`???`) is missing.
     """
-    missing = sorted(OmegaConf.missing_keys(cfg))
+    missing = sorted(_missing(plain(cfg)))
     if missing:
         raise ConfigError(
             f"mandatory values are missing: {', '.join(missing)}; give them on the command line, "
             f"for example {missing[0]}=VALUE"
         )
     return plain(cfg, interpolate=True)
+
+
+def _missing(tree: Any, path: str = "") -> Iterator[str]:
+    """List mandatory values without following interpolations, which may end in them."""
+    if tree == "???":
+        yield path
+    branches = dict(enumerate(tree)) if isinstance(tree, list) else tree
+    if not isinstance(branches, dict):
+        return
+    for key, value in branches.items():
+        yield from _missing(value, f"{path}.{key}" if path else str(key))
 
 
 def plain(cfg: DictConfig, *, interpolate: bool = False) -> dict[str, Any]:
@@ -142,7 +154,8 @@ def plain(cfg: DictConfig, *, interpolate: bool = False) -> dict[str, Any]:
 def override_tree(tree: Mapping[str, Any], overrides: Sequence[str]) -> DictConfig:
     """Apply overrides to an unresolved tree that was composed earlier.
 
-    `group=option` replaces a whole node by an option of `conf/`; then `key=value` changes values.
+    `group=option` replaces a whole node by an option of `conf/`, and what else the option's file
+    sets (data their `paths.raw`, a model its tokenizer); then `key=value` changes values.
 
     Raises:
         ConfigError: If a key does not exist in the tree.
@@ -151,8 +164,10 @@ def override_tree(tree: Mapping[str, Any], overrides: Sequence[str]) -> DictConf
     cfg = OmegaConf.create(dict(tree))
     groups = [text for text in overrides if (config_dir() / text.split("=")[0]).is_dir()]
     for text in groups:
-        key = text.split("=")[0].replace("/", ".")
-        OmegaConf.update(cfg, key, OmegaConf.select(compose([text]), key), merge=False)
+        composed = plain(compose([text]))
+        for key in _keys_set_by(*text.split("=", 1)):
+            node = reduce(lambda tree, name: tree[name], key.split("."), composed)
+            OmegaConf.update(cfg, key, node, merge=False)
     for text in overrides:
         if text in groups:
             continue
@@ -165,6 +180,19 @@ def override_tree(tree: Mapping[str, Any], overrides: Sequence[str]) -> DictConf
             raise ConfigError(f"there is no key {key!r} in this tree" + nearest(key, known))
         OmegaConf.update(cfg, key, override.value(), merge=False, force_add=override.is_add())
     return cfg
+
+
+def _keys_set_by(group: str, option: str) -> list[str]:
+    """List the nodes of the tree that an option decides: its own, and what else its file sets."""
+    own = group.replace("/", ".")
+    file = config_dir() / group / f"{option}.yaml"
+    if not file.is_file() or "@package _global_" not in file.read_text(encoding="utf-8"):
+        return [own]
+    content = OmegaConf.load(file)
+    assert isinstance(content, DictConfig)
+    others = [str(key) for key in content if key not in ("defaults", "paths", own)]
+    # other data lie elsewhere: what a file does not say is asked for again
+    return [own, *others, *(["paths.raw"] if own == "data" else [])]
 
 
 def check_keys(tree: Any, path: str = "") -> None:

@@ -1,8 +1,9 @@
 """Validate, test or predict: `python -m medvlp.evaluate test --ckpt_path=best.ckpt [...]`.
 
-A checkpoint of ours carries its experiment; `--experiment=NAME` composes another one. Overrides
-`key=value` change that tree as in `medvlp.train`; every `--option` goes to LightningCLI, which
-runs the same tree (`--print_config` shows it in LightningCLI's terms).
+A checkpoint of ours carries its experiment; `--experiment=NAME` composes another one. `--data` and
+`--evaluation` put another data set and protocol in their place. Overrides `key=value` change that
+tree as in `medvlp.train`; every other `--option` goes to LightningCLI, which runs the same tree
+(`--print_config` shows it in LightningCLI's terms).
 """
 
 import sys
@@ -10,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from omegaconf import DictConfig
@@ -26,16 +27,36 @@ PUBLISHED_WEIGHTS = {
 _SUBCOMMANDS = ("validate", "test", "predict")
 
 _USAGE = """usage: python -m medvlp.evaluate {validate,test,predict} [--experiment=NAME]
-       [--ckpt_path=FILE] [key=value ...] [LightningCLI options]
+       [--ckpt_path=FILE] [--data=NAME] [--evaluation=NAME] [key=value ...] [LightningCLI options]
 
   --experiment=NAME   an experiment of conf/experiment; default: the checkpoint's own
   --ckpt_path=FILE    a checkpoint written by medvlp.train; with --experiment also a published
                       weight file (.pt, .bin, .safetensors), loaded strictly
+  --data=NAME         another data set of conf/data, as in --data=phantom/rad_chestct
+  --evaluation=NAME   the protocol for it, of conf/evaluation, as in --evaluation=rad_chestct
+  --allow_recipe=A,B  fields of the preprocessing recipe in which the data may differ from what the
+                      checkpoint was trained on, as in data.recipe.size=[96,48,48]
+                      --allow_recipe=size; every other difference is refused, and each that is
+                      allowed is recorded in results.json
   key=value           an override of the tree, as in medvlp.train
   --print_config      show the tree in LightningCLI's terms and stop
   --model.*, --data.*, --trainer.*   LightningCLI's own overrides
 
-Results go to outputs/<experiment>/<subcommand>/ unless paths.run=FOLDER says otherwise."""
+Results go to outputs/<experiment>/<subcommand>/ (with --data: and a folder of its name below)
+unless paths.run=FOLDER says otherwise.
+
+A checkpoint trained on the twin of CT-RATE, evaluated on that of Rad-ChestCT by its protocol:
+  python -m medvlp.evaluate test --experiment=phantom/hlip_ctrate --ckpt_path=best.ckpt \\
+      --data=phantom/rad_chestct --evaluation=rad_chestct"""
+
+
+class _Arguments(NamedTuple):
+    subcommand: str
+    experiment: str | None
+    checkpoint: str | None
+    overrides: list[str]
+    allow_recipe: list[str]
+    rest: list[str]
 
 
 def evaluation_tree(
@@ -79,8 +100,8 @@ def lightning_config(tree: dict[str, Any], weights: str | None = None) -> dict[s
 
 def run(arguments: Sequence[str]) -> None:
     """Parse the command line and hand the rewritten tree to LightningCLI."""
-    subcommand, experiment, checkpoint, overrides, rest = _parse(arguments)
-    source = evaluation_tree(experiment, checkpoint, _with_run_folder(overrides, subcommand))
+    subcommand, experiment, checkpoint, overrides, allow_recipe, rest = _parse(arguments)
+    source = evaluation_tree(experiment, checkpoint, overrides)
     tree = config.resolve(source)
     config.check_keys(tree)
     config.require_writable(Path(tree["paths"]["run"]))
@@ -91,6 +112,7 @@ def run(arguments: Sequence[str]) -> None:
     from medvlp.callbacks.provenance import Provenance
 
     lightning_noise.hush()
+    provenance = Provenance(tree, config.plain(source), allow_recipe=allow_recipe)
     published = checkpoint if checkpoint is not None and _is_published(checkpoint) else None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tree.yaml"
@@ -107,19 +129,18 @@ def run(arguments: Sequence[str]) -> None:
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=None,
-            trainer_defaults={"callbacks": [Provenance(tree, config.plain(source))]},
+            trainer_defaults={"callbacks": [provenance]},
             parser_kwargs={"default_env": False},
             args=options,
         )
 
 
-def _parse(
-    arguments: Sequence[str],
-) -> tuple[str, str | None, str | None, list[str], list[str]]:
-    """Split the command line into subcommand, experiment, checkpoint, overrides and the rest."""
+def _parse(arguments: Sequence[str]) -> _Arguments:
+    """Split the command line into our own options, overrides and the rest."""
     if not arguments or arguments[0] not in _SUBCOMMANDS:
         raise config.ConfigError(f"the first word is one of {', '.join(_SUBCOMMANDS)}\n\n{_USAGE}")
-    values: dict[str, str | None] = {"--experiment": None, "--ckpt_path": None}
+    names = ("--experiment", "--ckpt_path", "--data", "--evaluation", "--allow_recipe")
+    values: dict[str, str | None] = dict.fromkeys(names)
     overrides, rest = [], []
     remaining = iter(arguments[1:])
     for argument in remaining:
@@ -130,14 +151,24 @@ def _parse(
             rest.append(argument)
         else:
             overrides.append(argument)
-    return arguments[0], values["--experiment"], values["--ckpt_path"], overrides, rest
+    groups = [f"{key}={values[f'--{key}']}" for key in ("data", "evaluation") if values[f"--{key}"]]
+    allowed = (values["--allow_recipe"] or "").strip("[]").split(",")
+    return _Arguments(
+        subcommand=arguments[0],
+        experiment=values["--experiment"],
+        checkpoint=values["--ckpt_path"],
+        overrides=[*groups, *_with_run_folder(overrides, arguments[0], values["--data"])],
+        allow_recipe=[field.strip() for field in allowed if field.strip()],
+        rest=rest,
+    )
 
 
-def _with_run_folder(overrides: Sequence[str], subcommand: str) -> list[str]:
+def _with_run_folder(overrides: Sequence[str], subcommand: str, data: str | None) -> list[str]:
     """Give the results a folder of their own unless the user named one."""
     if any(override.split("=")[0].lstrip("+") == "paths.run" for override in overrides):
         return list(overrides)
-    return [*overrides, f"paths.run=${{paths.outputs}}/${{name}}/{subcommand}"]
+    folder = f"{subcommand}/{data}" if data else subcommand
+    return [*overrides, f"paths.run=${{paths.outputs}}/${{name}}/{folder}"]
 
 
 def _is_published(checkpoint: str) -> bool:

@@ -88,6 +88,19 @@ def test_a_group_option_replaces_a_node_of_a_carried_tree():
     assert changed.loss.exchange == "gather"
 
 
+def test_a_group_option_brings_what_else_its_file_sets():
+    tree = config.plain(config.compose(["paths.data=here"]))
+    twin = config.override_tree(tree, ["data=phantom/rad_chestct"])
+    assert config.resolve(twin)["data"]["source"]["root"] == "here/phantom/rad_chestct"
+    real = config.override_tree(tree, ["data=rad_chestct"])
+    with pytest.raises(config.ConfigError, match=r"mandatory values are missing: paths\.raw"):
+        config.resolve(real)
+    given = config.override_tree(tree, ["data=rad_chestct", "paths.raw=there"])
+    assert config.resolve(given)["data"]["source"]["root"] == "there"
+    tower = config.override_tree(tree, ["model=hlip_vit_base_multiscan_h2_token588"])
+    assert tower.tokenizer != tree["tokenizer"]
+
+
 def test_configuration_is_free_of_heavy_imports(tmp_path: Path):
     import subprocess
 

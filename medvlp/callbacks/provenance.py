@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,19 @@ class Provenance(Callback):
     Args:
         tree: The resolved configuration.
         source: The same with its interpolations, so that a later override reaches all it should.
+        allow_recipe: Fields of the recipe that may differ from the checkpoint's, for evaluation.
+
+    Attributes:
+        recipe_changes: Those that do: their values in the checkpoint and now.
     """
 
-    def __init__(self, tree: dict[str, Any], source: dict[str, Any]) -> None:
+    def __init__(
+        self, tree: dict[str, Any], source: dict[str, Any], *, allow_recipe: Sequence[str] = ()
+    ) -> None:
         self.tree = tree
         self.source = source
+        self.allow_recipe = tuple(allow_recipe)
+        self.recipe_changes: dict[str, list[Any]] = {}
         self.folder = Path(tree["paths"]["run"])
         self.commit = current_commit()
 
@@ -90,19 +99,35 @@ class Provenance(Callback):
         if trained is None:
             return
         current = _recipe(trainer)
+        before, now = trained["fields"], current["fields"]
+        unknown = [name for name in self.allow_recipe if name not in before | now]
+        if unknown:
+            raise ValueError(
+                f"the recipe has no field {', '.join(unknown)} that could be allowed to differ; "
+                f"it has {', '.join(now)}"
+            )
         if trained["hash"] == current["hash"]:
             return
-        rows = [
-            f"  {key:<24} {trained['fields'].get(key)!s:<28} {current['fields'].get(key)}"
-            for key in sorted(trained["fields"] | current["fields"])
-            if trained["fields"].get(key) != current["fields"].get(key)
-        ]
-        raise ValueError(
-            f"the checkpoint was trained under recipe {trained['hash']}, the data were prepared "
-            f"under {current['hash']}; they differ in\n  {'':<24} {'checkpoint':<28} data\n"
-            + "\n".join(rows)
-            + "\nprepare the data under the checkpoint's recipe, or train on this one"
-        )
+        changes = {
+            key: [before.get(key), now.get(key)]
+            for key in sorted(before | now)
+            if before.get(key) != now.get(key)
+        }
+        refused = {key: pair for key, pair in changes.items() if key not in self.allow_recipe}
+        if refused or not changes:
+            raise ValueError(_refusal(trained["hash"], current["hash"], refused))
+        self.recipe_changes = changes
+
+
+def _refusal(trained: str, current: str, refused: dict[str, list[Any]]) -> str:
+    rows = [f"  {key:<24} {before!s:<28} {now}" for key, (before, now) in refused.items()]
+    return (
+        f"the checkpoint was trained under recipe {trained}, the data were prepared "
+        f"under {current}; they differ in\n  {'':<24} {'checkpoint':<28} data\n"
+        + "\n".join(rows)
+        + "\nprepare the data under the checkpoint's recipe, or train on this one; an evaluation "
+        f"may differ on purpose with --allow_recipe={','.join(refused)}"
+    )
 
 
 def _recipe(trainer: pl.Trainer) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import Callback
 
 from medvlp.callbacks.provenance import Provenance
 from medvlp.evaluation.plots import write_plots
+from medvlp.evaluation.published_files import write_published
 from medvlp.evaluation.report import print_table, to_markdown, write_predictions
 from medvlp.evaluation.results import Results
 
@@ -20,10 +21,30 @@ class ResultsWriter(Callback):
 
     Args:
         folder: The run folder.
+        published_model: Also write HLIP's published files, `results/<data set>/<this name>/`.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, published_model: str | None = None) -> None:
         self.folder = Path(folder)
+        self.published_model = published_model
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Compare the labels that evaluations expect with those of the data, before any work.
+
+        Raises:
+            ValueError: If they differ in names or order.
+        """
+        if stage == "predict":
+            return
+        data = getattr(trainer.datamodule, "label_names", ())  # pyright: ignore[reportAttributeAccessIssue]
+        for name, evaluation in getattr(pl_module, "evaluations", {}).items():
+            expected = getattr(evaluation, "label_names", None)
+            if expected is not None and data and list(expected) != list(data):
+                raise ValueError(
+                    f"evaluation {name} expects the labels {', '.join(expected)}; the data have "
+                    f"{', '.join(data)}; choose the evaluation of this data set, as in "
+                    "--evaluation=rad_chestct, or set its label_names"
+                )
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write and print, on the first rank."""
@@ -35,7 +56,11 @@ class ResultsWriter(Callback):
         results: dict[str, Results] = pl_module.results  # pyright: ignore[reportAssignmentType]
         for name, result in results.items():
             stamped = result.with_provenance(
-                checkpoint_hash=weights, commit=run.commit, seed=run.tree["seed"]
+                checkpoint_hash=weights,
+                commit=run.commit,
+                seed=run.tree["seed"],
+                input_size=input_size(trainer),
+                recipe_changes=run.recipe_changes,
             )
             folder = self.folder / name
             stamped.to_json(folder / "results.json")
@@ -44,7 +69,15 @@ class ResultsWriter(Callback):
                 write_predictions(stamped, folder / "predictions.csv")
             write_plots(stamped, folder)
             print_table(stamped)
+        if self.published_model is not None:
+            write_published(results, self.folder, self.published_model)
         trainer.print(f"results, predictions and plots: {self.folder}")
+
+
+def input_size(trainer: pl.Trainer) -> list[int] | None:
+    """Return the lengths of what the network is shown along each axis, where the recipe has one."""
+    size = getattr(trainer.datamodule.recipe, "size", None)  # pyright: ignore[reportAttributeAccessIssue]
+    return list(size) if isinstance(size, list | tuple) else None
 
 
 def file_hash(path: str | Path) -> str:

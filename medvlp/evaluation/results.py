@@ -85,11 +85,21 @@ class Subgroup:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the numbers come from; the caller of the evaluation fills it."""
+    """Where the numbers come from; the caller of the evaluation fills it.
+
+    Attributes:
+        checkpoint_hash: Of the file of the weights.
+        commit: Of the code.
+        seed: Of the run.
+        input_size: Of the network's input (d, h, w): more slices than in training may be shown.
+        recipe_changes: Field of the recipe -> its value in training and now; allowed by name.
+    """
 
     checkpoint_hash: str | None = None
     commit: str | None = None
     seed: int | None = None
+    input_size: list[int] | None = None
+    recipe_changes: dict[str, list[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -169,9 +179,17 @@ class Results:
         checkpoint_hash: str | None = None,
         commit: str | None = None,
         seed: int | None = None,
+        input_size: Sequence[int] | None = None,
+        recipe_changes: Mapping[str, list[Any]] | None = None,
     ) -> "Results":
         """Return a copy that says which weights, code and seed gave the numbers."""
-        provenance = Provenance(checkpoint_hash=checkpoint_hash, commit=commit, seed=seed)
+        provenance = Provenance(
+            checkpoint_hash=checkpoint_hash,
+            commit=commit,
+            seed=seed,
+            input_size=None if input_size is None else list(input_size),
+            recipe_changes=dict(recipe_changes or {}),
+        )
         return replace(self, provenance=provenance)
 
     def to_dict(self) -> dict[str, Any]:

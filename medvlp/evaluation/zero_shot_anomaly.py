@@ -74,7 +74,7 @@ class ZeroShotAnomaly(PromptEvaluation):
             name=f"zero_shot/{self.prompts.name}/{template}/{reference} or a disease",
             prompt_hash=self.prompts.hash,
             groups={"all": self.classes},
-            score_rule="choice",
+            score_rule="pair",
             num_resamples=num_resamples,
             seed=seed,
         )

@@ -17,6 +17,8 @@ def test_result_file_round_trip_keeps_every_figure(results, tmp_path):
         "checkpoint_hash": "abc",
         "commit": "def",
         "seed": 3,
+        "input_size": None,
+        "recipe_changes": {},
     }
 
 
