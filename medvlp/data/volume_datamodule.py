@@ -200,9 +200,6 @@ class VolumeDataModule(LightningDataModule):
                 ", ..." if len(silent) > 5 else "",
             )
             rows = np.setdiff1d(rows, silent)
-        elif silent:
-            # Losses want a text per study: a split has texts for all of its studies or for none.
-            texts = None
         if texts is not None and training:
             self._warn_of_lacking_sections(manifest, rows, texts)
         dataset = VolumeDataset(
