@@ -14,7 +14,9 @@ from medvlp.distributed.gather import gather_objects
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Write `predictions.csv` (study, sample, a probability per class) and print its top classes.
+    """Write `predictions.csv` and print the top classes.
+
+    Its columns: study, sample, how many scans were looked at, a probability per class.
 
     Args:
         folder: The run folder.
@@ -51,7 +53,9 @@ class PredictionWriter(BasePredictionWriter):
         """Show the most probable classes of the first studies."""
         table = Table("study", f"{self.top} most probable")
         for row in rows[:20]:
-            scores = {key: row[key] for key in row if key not in ("study_id", "sample_id")}
+            scores = {
+                key: row[key] for key in row if key not in ("study_id", "sample_id", "num_scans")
+            }
             best = sorted(scores, key=lambda name: -scores[name])[: self.top]
             table.add_row(
                 row["sample_id"], ", ".join(f"{name} {scores[name]:.2f}" for name in best)
@@ -63,8 +67,9 @@ def _rows(predictions: Sequence[Any]) -> list[dict[str, Any]]:
     """Turn the outputs of `predict_step` into flat rows."""
     rows = []
     for output in predictions:
-        ids = zip(output["study_id"], output["sample_id"], strict=True)
-        for (study, sample), scores in zip(ids, output["probabilities"], strict=True):
+        keys = ("study_id", "sample_id", "num_scans")
+        facts = zip(*(output[key] for key in keys), strict=True)
+        for known, scores in zip(facts, output["probabilities"], strict=True):
             named = dict(zip(output["class_names"], scores, strict=True))
-            rows.append({"study_id": study, "sample_id": sample, **named})
+            rows.append(dict(zip(keys, known, strict=True)) | named)
     return rows

@@ -148,8 +148,8 @@ class BaseSystem(pl.LightningModule):
         """Score a batch by the first evaluation.
 
         Returns:
-            sample_id, study_id: one per study; class_names: of the scores; probabilities: for
-            each study one number per class.
+            sample_id, study_id, num_scans: one per study; class_names: of the scores;
+            probabilities: for each study one number per class.
         """
         evaluation = next(iter(self.evaluations.values()))
         evaluation.reset()
@@ -158,6 +158,7 @@ class BaseSystem(pl.LightningModule):
             "class_names": evaluation.class_names,
             "sample_id": list(batch["sample_id"]),
             "study_id": list(batch["study_id"]),
+            "num_scans": batch["num_scans"].tolist(),
             "probabilities": [row["scores"] for row in evaluation.rows()],
         }
 

@@ -23,6 +23,8 @@ LABEL_NAMES = {
     "rsna": rsna.LABEL_NAMES,
     "cq500": cq500.LABEL_NAMES,
     "mr_rate": mr_rate.LABEL_NAMES,
+    "phantom_cq500": cq500.LABEL_NAMES,
+    "phantom_mr_rate": mr_rate.LABEL_NAMES,
 }
 TOKENIZER = {"_target_": f"{HashTokenizer.__module__}.HashTokenizer"}
 
