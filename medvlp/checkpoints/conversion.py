@@ -113,9 +113,16 @@ def _write(target: Path, tensors: dict[str, Tensor], content: dict[str, Any]) ->
     try:
         if target.suffix == ".safetensors":
             save_file(content, aside, metadata={"format": "pt"})
+            aside.chmod(0o666 & ~_umask())  # safetensors writes for the owner alone
         else:
             torch.save(content, aside)
         os.replace(aside, target)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -145,7 +145,8 @@ class HFTokenizer(TextTokenizer):
     """The tokenizer of a Hugging Face model; loaded at first use, in each worker.
 
     Args:
-        name_or_path: Local folder or hub name. Code from there is never run.
+        name_or_path: Local folder or hub name. Code from there is never run: where the class of
+            the tokenizer is such code, as CXR-BERT's is, its vocabulary is read as BERT's would be.
         context_length: Longest text in tokens, special tokens included.
         padding: "longest" or "max_length".
     """
@@ -158,9 +159,18 @@ class HFTokenizer(TextTokenizer):
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
+        from transformers import AutoTokenizer, BertTokenizer
+        from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-        return AutoTokenizer.from_pretrained(self.name_or_path, trust_remote_code=False)
+        if "auto_map" not in get_tokenizer_config(self.name_or_path):
+            return AutoTokenizer.from_pretrained(self.name_or_path, trust_remote_code=False)
+        tokenizer = BertTokenizer.from_pretrained(self.name_or_path, trust_remote_code=False)
+        if len(tokenizer) <= len(tokenizer.all_special_tokens):
+            raise ValueError(
+                f"the tokenizer of {self.name_or_path} is code of its own, which is never run, and "
+                "brings no WordPiece vocabulary (vocab.txt) to do without; choose another tokenizer"
+            )
+        return tokenizer
 
     @property
     def pad_id(self) -> int:

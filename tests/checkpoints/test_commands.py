@@ -230,6 +230,13 @@ def test_what_cannot_be_done_is_one_line_and_code_2(
     assert sorted(tmp_path.iterdir()) == [file]
 
 
+def test_others_may_read_what_was_written(tmp_path: Path) -> None:
+    file = write(tmp_path, published("single"), "bare")
+    target = tmp_path / "ours.safetensors"
+    assert run("convert", file, target, *options("single"), "--to", "ours") == 0
+    assert target.stat().st_mode == file.stat().st_mode
+
+
 def test_force_replaces(tmp_path: Path) -> None:
     file = write(tmp_path, published("single"), "bare")
     assert run("convert", file, file, *options("single"), "--to", "ours", "--force") == 0

@@ -128,6 +128,21 @@ def test_cxr_bert_is_read_without_its_code_or_its_heads(tmp_path: Path, tokens: 
         HFEncoder(pretrained=str(tmp_path))
 
 
+def test_a_hub_name_is_found_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "microsoft/BiomedVLP-CXR-BERT-specialized"
+    repository = tmp_path / f"models--{name.replace('/', '--')}"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    source = cxr_bert(snapshot)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    encoder = HFEncoder(CONFIG, pretrained=name).encoder
+    assert torch.equal(
+        encoder.embeddings.word_embeddings.weight, source.bert.embeddings.word_embeddings.weight
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -1,3 +1,4 @@
+import json
 import pickle
 from pathlib import Path
 
@@ -86,6 +87,24 @@ def test_the_two_tokenizers_agree(vocab: Path, hf_folder: Path) -> None:
     assert torch.equal(actual.input_ids, expected.input_ids)
     assert torch.equal(actual.attention_mask, expected.attention_mask)
     assert ours.pad_id == theirs.pad_id == 0
+
+
+def test_a_tokenizer_of_code_is_read_by_its_vocabulary(vocab: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cxr"
+    folder.mkdir()
+    code = {"AutoTokenizer": ["configuration_cxrbert.CXRBertTokenizer", None]}
+    settings = {"do_lower_case": True, "tokenizer_class": "CXRBertTokenizer", "auto_map": code}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "config.json").write_text(json.dumps({"model_type": "cxr-bert", "auto_map": {}}))
+    (folder / "configuration_cxrbert.py").write_text("raise SystemExit('code of the folder ran')\n")
+    with pytest.raises(ValueError, match="is code of its own, which is never run, and brings no"):
+        HFTokenizer(str(folder), 8)(["the heart"])
+    (folder / "vocab.txt").write_bytes(vocab.read_bytes())
+    texts = ["The HEART is larger.", "no"]
+    expected = WordPieceTokenizer(vocab, 8)(texts)
+    tokenizer = HFTokenizer(str(folder), 8)
+    assert torch.equal(tokenizer(texts).input_ids, expected.input_ids)
+    assert tokenizer.pad_id == 0
 
 
 def test_an_unknown_vocabulary_says_what_there_is() -> None:
