@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from medvlp import config
+from medvlp import config, predict
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 README = EXPERIMENTS / "hlip_ctrate" / "README.md"
@@ -74,6 +74,15 @@ def test_what_stands_for_a_flag_composes(section: str, typed: list[str]) -> None
 def test_every_flag_of_the_published_command_is_in_the_table() -> None:
     named = {flag for flags, _ in rows("training") for flag in re.findall(r"--([\w-]+)", flags)}
     assert set(PUBLISHED_COMMAND.split()) <= named
+
+
+def test_the_options_of_predict_are_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        predict.main(["--help"])
+    printed = capsys.readouterr().out
+    for _, here in rows("inference"):
+        for option in re.findall(r"`([^`]+)`", here):
+            assert option in printed, option
 
 
 def commands() -> list[list[str]]:

@@ -1,0 +1,31 @@
+"""Every option of the group data/texts builds, by Hydra and by jsonargparse, and makes texts."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+from jsonargparse import ArgumentParser
+from omegaconf import OmegaConf
+
+from medvlp import config
+from medvlp.data.texts import TextSampler
+
+FILES = sorted((config.config_dir() / "data" / "texts").glob("*.yaml"))
+SECTIONS = {"impression": "Old stroke.", "findings": "Dark area in the left lobe. No bleeding"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_option_makes_texts(file: Path) -> None:
+    tree: Any = OmegaConf.to_container(OmegaConf.load(file))
+    config.check_keys(tree)
+    sampler = instantiate(tree, _convert_="all")
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(TextSampler, "texts")
+    parsed = parser.parse_object({"texts": config.to_class_path(tree)})
+    twin = parser.instantiate(parsed).texts
+    ours, theirs = (one(SECTIONS, np.random.default_rng(0)) for one in (sampler, twin))
+    assert ours == theirs
+    assert len(ours) == (2 if file.stem.startswith("sentence") else 1)
+    assert all(unit.text and "{" not in unit.text for unit in ours)
