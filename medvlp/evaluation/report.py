@@ -102,7 +102,8 @@ def _rich_table(results: Results) -> Table:
     if not _is_ranked(results):
         return _figure_table(results, table)
     for k, column in enumerate(_COLUMNS):
-        table.add_column(Text(column), justify="left" if k < 2 else "right", no_wrap=True)
+        # long names give way to numbers, which are never cut
+        table.add_column(Text(column), justify="left" if k < 2 else "right", no_wrap=k > 0)
     for row in _finding_rows(results):
         table.add_row(*map(Text, row))  # Text: rich would read square brackets as markup
     table.add_section()
@@ -174,8 +175,11 @@ def _notes(results: Results) -> list[str]:
         named = ", ".join(f"{count} {reason}" for reason, count in results.left_out.items())
         notes.append(f"took no part: {sum(results.left_out.values())} samples: {named}")
     if results.skipped:
-        named = ", ".join(f"{name} ({reason})" for name, reason in results.skipped.items())
-        notes.append(f"not scored: {len(results.skipped)}: {named}")
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in results.skipped.items():
+            by_reason.setdefault(reason, []).append(name)
+        named = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in by_reason.items())
+        notes.append(f"not scored: {len(results.skipped)} ({named})")
     if results.duplicates_dropped:
         notes.append(f"duplicate samples dropped: {results.duplicates_dropped}")
     return notes

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_the_table_shows_every_finding_macros_last_and_what_was_skipped(results)
     assert text.index("mean: all (17)") > text.index("Interlobular septal thickening")
     assert text.index("mean: large (5)") > text.index("mean: all (17)")
     assert "chance: AUROC 0.500, AP = prevalence" in text
-    assert "not scored: 1: Arterial wall calcification (no positives)" in text
+    assert "not scored: 1 (no positives: Arterial wall calcification)" in text
     assert f"worst finding: {results.worst_finding}" in text
 
 
@@ -65,3 +66,11 @@ def test_another_schema_is_refused(results):
         Results.from_dict(tree | {"schema_version": 99})
     with pytest.raises(ValueError, match=r"lacks \['protocol'\]"):
         Results.from_dict({key: value for key, value in tree.items() if key != "protocol"})
+
+
+def test_numbers_are_never_cut_for_a_long_name(results):
+    long = replace(results.findings[0], name="Demyelinating disease of central nervous system")
+    skipped = {"a": "no positives", "b": "no known label", "c": "no positives"}
+    text = to_text(replace(results, findings=[long], worst_finding=long.name, skipped=skipped))
+    assert "…" not in text
+    assert "not scored: 3 (no positives: a, c; no known label: b)" in text
