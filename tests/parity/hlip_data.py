@@ -130,7 +130,9 @@ def loader_eval(case: Case) -> None:
 def annotations(case: Case) -> None:
     """Build both files from the rows of a report table and the texts of each organ."""
     columns = ("VolumeName", "Impressions_EN", "Findings_EN")
-    rows = [dict(zip(columns, row, strict=True)) for row in case.config["reports"]]
+    rows: list[dict[str, Any]] = [
+        dict(zip(columns, row, strict=True)) for row in case.config["reports"]
+    ]
     raw = raw_annotation(rows, compat="published")
     assert raw == case.config["raw_annotation"]
     assert list(raw) == case.config["key_order_raw"]
