@@ -110,10 +110,13 @@ def run(arguments: Sequence[str]) -> None:
     from lightning.pytorch.cli import LightningCLI
 
     from medvlp.callbacks.provenance import Provenance
+    from medvlp.checkpoints.model_configs import without_pretrained
 
     lightning_noise.hush()
     provenance = Provenance(tree, config.plain(source), allow_recipe=allow_recipe)
     published = checkpoint if checkpoint is not None and _is_published(checkpoint) else None
+    if checkpoint is not None:
+        tree["system"]["model"] = without_pretrained(tree["system"]["model"])
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tree.yaml"
         rewritten = {subcommand: lightning_config(tree, published)}

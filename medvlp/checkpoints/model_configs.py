@@ -49,12 +49,19 @@ def build_model(tree: Mapping[str, Any], *, only_shapes: bool = False) -> nn.Mod
         tree: Of the model.
         only_shapes: Take no memory for weights.
     """
-    tree = dict(tree)
-    text = tree.get("text")
-    if isinstance(text, Mapping) and text.get("config") is not None:
-        tree["text"] = dict(text) | {"pretrained": None}
     with torch.device("meta" if only_shapes else "cpu"):
-        return instantiate(tree, _convert_="all")
+        return instantiate(without_pretrained(tree), _convert_="all")
+
+
+def without_pretrained(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the pretrained text tower of a model whose weights all come from a file.
+
+    Nothing is fetched for it then; the architecture is written out beside it.
+    """
+    text = tree.get("text")
+    if not isinstance(text, Mapping) or text.get("config") is None:
+        return dict(tree)
+    return {**tree, "text": {**text, "pretrained": None}}
 
 
 def fitting_models(facts: Mapping[str, Any]) -> list[str]:
