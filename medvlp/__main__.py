@@ -8,6 +8,7 @@ import sys
 VERBS = {
     "train": "train an experiment; without arguments the embedded default",
     "evaluate": "validate, test or predict with a checkpoint",
+    "pointing_game": "do activation maps lie on the findings of a twin?",
     "predict": "one study: findings, embedding, activation maps",
     "prepare": "turn raw scans into a checked, described cache",
     "checkpoints": "inspect, verify and convert weight files",

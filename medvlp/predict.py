@@ -73,16 +73,12 @@ _SINGLE_SCAN = (
 def _evaluation(
     predictor: "Predictor", wanted: str | None
 ) -> "tuple[str, PromptedEvaluation | None]":
-    evaluations = predictor.evaluations
-    if wanted is not None and wanted not in evaluations:
-        raise ValueError(
-            f"the experiment has no evaluation {wanted!r} by prompts; it has "
-            f"{', '.join(evaluations) or 'none'}"
-        )
-    if not evaluations:
+    from medvlp.prediction.predictor import prompted
+
+    if wanted is None and not predictor.evaluations:
         return "", None
-    name = wanted or next(iter(evaluations))
-    return name, evaluations[name]
+    evaluation = prompted(predictor, wanted)
+    return wanted or next(iter(predictor.evaluations)), evaluation
 
 
 def _stated(options: argparse.Namespace, predictor: "Predictor") -> "Stated":

@@ -32,6 +32,7 @@ class Predictor:
         recipe: Of the checkpoint.
         tokenizer: Of the text tower.
         evaluations: Those of the experiment that score by prompts.
+        data: The data node of the tree.
         facts: What a result says of its checkpoint, in JSON types.
     """
 
@@ -40,6 +41,7 @@ class Predictor:
     recipe: Recipe
     tokenizer: Any
     evaluations: Mapping[str, PromptedEvaluation]
+    data: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -102,8 +104,25 @@ def load_predictor(
         recipe=recipe,
         tokenizer=instantiate(tree["tokenizer"], _convert_="all"),
         evaluations=evaluations,
+        data=tree["data"],
         facts=_facts(checkpoint, file, carried, str(tree["name"])),
     )
+
+
+def prompted(predictor: Predictor, wanted: str | None = None) -> PromptedEvaluation:
+    """Choose an evaluation by name, or the first.
+
+    Raises:
+        ValueError: If there is none of that name, or none at all.
+    """
+    evaluations = predictor.evaluations
+    name = next(iter(evaluations), "") if wanted is None else wanted
+    if name not in evaluations:
+        raise ValueError(
+            f"the experiment has no evaluation{f' {wanted!r}' if wanted else ''} by prompts; it "
+            f"has {', '.join(evaluations) or 'none'}"
+        )
+    return evaluations[name]
 
 
 def _tree(

@@ -34,7 +34,8 @@ PATCHES = {
 }
 
 
-def _write(path: Path, changes: dict[str, Any]) -> Path:
+def write_checkpoint(path: Path, changes: dict[str, Any]) -> Path:
+    """Write the embedded default with some keys changed, and random weights."""
     cfg = config.compose(["experiment=phantom/hlip_ctrate", "paths.run=none"])
     for key, value in changes.items():
         OmegaConf.update(cfg, key, value, merge=False)
@@ -60,7 +61,7 @@ def _write(path: Path, changes: dict[str, Any]) -> Path:
 @pytest.fixture(scope="session")
 def chest_checkpoint(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("chest") / "chest.ckpt"
-    return _write(path, {"data.recipe.size": [24, 24, 24]})
+    return write_checkpoint(path, {"data.recipe.size": [24, 24, 24]})
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +77,7 @@ def brain_checkpoint(tmp_path_factory) -> Path:
         "model.vision.pooling": None,
         "model.image_projection.in_features": 48,
     }
-    return _write(tmp_path_factory.mktemp("brain") / "brain.ckpt", changes)
+    return write_checkpoint(tmp_path_factory.mktemp("brain") / "brain.ckpt", changes)
 
 
 def chest(shape: tuple[int, int, int] = (24, 28, 26)) -> np.ndarray:
