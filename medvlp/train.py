@@ -57,13 +57,7 @@ def train(cfg: DictConfig) -> float | None:
     )
     if trainer.is_global_zero:
         print(_headline(trainer, system, tree))  # noqa: T201
-    try:
-        trainer.fit(system, datamodule, ckpt_path=tree["ckpt_path"], weights_only=True)
-    except SystemExit:  # Lightning's answer to Ctrl-C, after the checkpoint was written
-        sys.exit(
-            f"medvlp: stopped at step {trainer.global_step}; go on with "
-            f"ckpt_path={tree['paths']['run']}/checkpoints/interrupted.ckpt"
-        )
+    _fit(trainer, system, datamodule, tree)
     checkpoint = _final_checkpoint(trainer)
     value = _metric(trainer, system, datamodule, tree["metric"])
     if tree["test"]:
@@ -73,6 +67,21 @@ def train(cfg: DictConfig) -> float | None:
             f"{tree['metric']} = {value:.4f}; everything lies in {tree['paths']['run']}"
         )
     return value
+
+
+def _fit(
+    trainer: "pl.Trainer",
+    system: "pl.LightningModule",
+    datamodule: "pl.LightningDataModule",
+    tree: dict[str, Any],
+) -> None:
+    try:
+        trainer.fit(system, datamodule, ckpt_path=tree["ckpt_path"], weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C, after the checkpoint was written
+        sys.exit(
+            f"medvlp: stopped at step {trainer.global_step}; go on with "
+            f"ckpt_path={tree['paths']['run']}/checkpoints/interrupted.ckpt"
+        )
 
 
 def _headline(trainer: "pl.Trainer", system: "pl.LightningModule", tree: dict[str, Any]) -> str:

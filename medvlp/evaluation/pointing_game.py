@@ -66,12 +66,7 @@ def pointing_results(
     weights = np.concatenate([np.ones((1, len(points))), weights])
     names = list(dict.fromkeys(point.finding for point in points))
     rows = {**groups, **{name: [name] for name in names}}
-    macros = []
-    for row, members in rows.items():
-        chosen = np.array([point.finding in members for point in points])
-        if chosen.any():
-            present = [name for name in names if name in members]
-            macros.append(Macro(row, present, _figures(points, weights, chosen)))
+    macros = _macros(points, names, rows, weights)
     return Results(
         protocol=facts["protocol"],
         num_samples=len({point.sample_id for point in points}),
@@ -89,6 +84,22 @@ def pointing_results(
         score_rule="pointing",
         predictions=[point._asdict() for point in points],
     )
+
+
+def _macros(
+    points: Sequence[Pointing],
+    names: Sequence[str],
+    rows: Mapping[str, Sequence[str]],
+    weights: np.ndarray,
+) -> list[Macro]:
+    """Average over the pairs of each row that has any."""
+    macros = []
+    for row, members in rows.items():
+        chosen = np.array([point.finding in members for point in points])
+        if chosen.any():
+            present = [name for name in names if name in members]
+            macros.append(Macro(row, present, _figures(points, weights, chosen)))
+    return macros
 
 
 def markdown_table(results: Results) -> str:
