@@ -6,6 +6,7 @@ trained on and evaluated. `-m` sweeps over comma-separated values.
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +150,22 @@ def _relaunchable(run: Path) -> None:
     ]
 
 
+def with_run_folder(arguments: Sequence[str]) -> list[str]:
+    """Let Hydra, which makes the folder of a run, know of one that the command line chooses.
+
+    Raises:
+        ValueError: If a sweep is given one folder for all of its jobs.
+    """
+    chosen = [text.partition("=")[2] for text in arguments if text.startswith("paths.run=")]
+    if not chosen:
+        return list(arguments)
+    if {"-m", "--multirun"} & set(arguments):
+        raise ValueError(
+            "paths.run is the folder of one run, and a sweep has many; set hydra.sweep.dir=FOLDER"
+        )
+    return [*arguments, f"hydra.run.dir={chosen[-1]}"]
+
+
 @hydra.main(version_base="1.3", config_path=str(config.config_dir()), config_name="train")
 def _job(cfg: DictConfig) -> float | None:
     run = Path(HydraConfig.get().runtime.output_dir)
@@ -165,6 +182,8 @@ def _job(cfg: DictConfig) -> float | None:
 def main() -> None:
     """Check the command line, then hand over to Hydra."""
     config.check_command_line(sys.argv[1:], "train")
+    with one_line_errors():
+        sys.argv[1:] = with_run_folder(sys.argv[1:])
     _job()
 
 

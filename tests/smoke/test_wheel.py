@@ -14,7 +14,10 @@ folder = config.config_dir()
 assert folder.parent.name == "medvlp", folder
 for file in sorted((folder / "experiment").rglob("*.yaml")):
     name = file.relative_to(folder / "experiment").with_suffix("")
-    config.resolve(config.compose([f"experiment={name}", "paths.raw=raw"]))
+    cfg = config.compose([f"experiment={name}", "paths.raw=raw"])
+    if cfg.init is not None:
+        cfg.init.path = "first_stage.ckpt"
+    config.resolve(cfg)
     print(name)
 """
 
