@@ -90,10 +90,12 @@ class VolumeBatch(TypedDict):
 
 
 class ImageBatch(TypedDict):
-    """A batch of 2D images.
+    """A batch of 2D images. Each is a study of one scan, so that systems treat both batches alike.
 
     Attributes:
         image: Bytes until the batch is on the device, normalised from there on.
+        num_scans: Ones. Stays on the CPU.
+        study_id: As `sample_id`.
         sample_id: One per image.
         patient_id: One per image; statistics resample patients.
         recipe_hash: Hash of the preprocessing contract that made `image`.
@@ -108,6 +110,8 @@ class ImageBatch(TypedDict):
     """
 
     image: Shaped[Tensor, "b c h w"]
+    num_scans: Int[Tensor, " b"]
+    study_id: list[str]
     sample_id: list[str]
     patient_id: list[str]
     recipe_hash: str

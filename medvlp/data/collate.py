@@ -76,8 +76,13 @@ class ImageCollate(_Collate):
 
     def __call__(self, samples: Sequence[ImageSample]) -> ImageBatch:
         """Stack samples in their order."""
-        images = stack([sample.image for sample in samples])
-        return cast(ImageBatch, {"image": images, **self._described(samples)})
+        batch = {
+            "image": stack([sample.image for sample in samples]),
+            "num_scans": torch.ones(len(samples), dtype=torch.int64),
+            "study_id": [sample.sample_id for sample in samples],
+            **self._described(samples),
+        }
+        return cast(ImageBatch, batch)
 
 
 def _packed(samples: Sequence[Sample]) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ def embed_chunks(
 
 
 def chunk_studies(
-    image: Float[Tensor, "n c d h w"], num_scans: Int[Tensor, " b"], num_chunks: int
+    image: Float[Tensor, "n c *d h w"], num_scans: Int[Tensor, " b"], num_chunks: int
 ) -> list[tuple[Tensor, Tensor]]:
     """Cut studies into runs of nearly equal numbers, as many as there are studies at most.
 

@@ -57,7 +57,7 @@ class TwoTower(nn.Module):
         self.second_logit_scale = _parameter(second_logit_scale_init)
 
     def embed_image(
-        self, image: Float[Tensor, "n c d h w"], num_scans: Int[Tensor, " b"]
+        self, image: Float[Tensor, "n c *d h w"], num_scans: Int[Tensor, " b"]
     ) -> Float[Tensor, "b *p e"]:
         """Embed studies; unit length, with a token axis p where the tower pools to several."""
         return self._embed_image(image, num_scans)
@@ -67,7 +67,7 @@ class TwoTower(nn.Module):
         return self._embed_text(*tokens)
 
     def forward(
-        self, image: Float[Tensor, "n c d h w"], num_scans: Int[Tensor, " b"], tokens: Tokens
+        self, image: Float[Tensor, "n c *d h w"], num_scans: Int[Tensor, " b"], tokens: Tokens
     ) -> TwoTowerOutput:
         """Embed studies and texts for a contrastive loss."""
         in_chunks = self.forward_chunks > 1 and self.training and torch.is_grad_enabled()

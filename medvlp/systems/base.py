@@ -30,7 +30,7 @@ class EmbeddingModel(Protocol):
     logit_scale: Float[Tensor, "1"]
 
     def embed_image(
-        self, image: Float[Tensor, "n c d h w"], num_scans: Int[Tensor, " b"]
+        self, image: Float[Tensor, "n c *d h w"], num_scans: Int[Tensor, " b"]
     ) -> Float[Tensor, "b e"]:
         """Embed studies; unit length."""
         ...
