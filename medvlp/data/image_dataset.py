@@ -79,20 +79,25 @@ class ImageDataset(Dataset[list[ImageSample]]):
 
     def _sample(self, key: SampleKey) -> ImageSample:
         item = self.item(key.sample)
-        generator = sample_generator(self.seed, key)
+        # an evaluation sees the same texts in every epoch
+        generator = sample_generator(self.seed, key if self.training else key._replace(epoch=0))
         image = decode(item)
+        texts: list[TextUnit] = []
         if self.training:
             pixels = self.recipe.training_input(image, generator)
+            if self.texts is not None and item.texts:
+                texts = self.texts(item.texts, generator)
         else:
             pixels = self.recipe.evaluation_input(image)
-        texts = self.texts(item.texts, generator) if self.texts is not None and item.texts else []
+            if self.texts is not None and item.texts:
+                texts = self.texts.evaluation(item.texts, generator)
         return ImageSample(
             image=pixels,
             sample_id=item.image_id,
             patient_id=item.patient_id,
             labels=[int(item.labels.get(name, -1)) for name in self.label_names],
             texts=texts,
-            statements=statements_of(item.texts),
+            statements=(self.texts.statements if self.texts else statements_of)(item.texts),
             metadata=dict(item.metadata),
         )
 

@@ -46,6 +46,16 @@ class TextSampler(ABC):
             generator: The only source of chance.
         """
 
+    def evaluation(
+        self, sections: Mapping[str, str], generator: np.random.Generator
+    ) -> list[TextUnit]:
+        """Make the texts of an evaluation; the generator is the same for a study every time."""
+        return self(sections, generator)
+
+    def statements(self, sections: Mapping[str, str]) -> tuple[int, ...]:
+        """List what is true of a study: all statements of its report."""
+        return statements_of(sections)
+
     def lacks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
         """Name the sections that are wanted and not there; the DataModule counts them."""
         return ()

@@ -1,5 +1,8 @@
-"""UniMed-CLIP: from image files to the network's input."""
+"""UniMed-CLIP: from image files to the network's input, from stored texts to captions."""
 
+import random
+
+from medvlp.data.caption_choice import caption_candidates, choose_caption
 from medvlp.data.image_recipe import ImageRecipe
 from medvlp.data.readers.image2d import read_image
 
@@ -23,3 +26,14 @@ def preprocess_eval(case: Case) -> None:
         expected = case.outputs[name]
         case.assert_close(name, actual[: len(expected)], expected, atol=tolerance)
     case.assert_all_compared()
+
+
+@handles("unimed_clip", "caption_choice")
+def caption_choice(case: Case) -> None:
+    """List what each stored text can become, and draw with Python's generator as published."""
+    for entry in case.config["cases"]:
+        candidates = caption_candidates(entry["text"], "published")
+        assert sorted(set(candidates)) == sorted(entry["candidates"]), entry["text"]
+        generator = random.Random(case.config["seed"])
+        expected = entry["first_8_with_python_seed"]
+        assert [choose_caption(candidates, generator) for _ in expected] == expected, entry["text"]
