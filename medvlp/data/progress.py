@@ -54,9 +54,9 @@ class RateBar:
     ) -> None:
         self._progress.stop()
 
-    def advance(self, total: int) -> None:
-        """Count one item of so many in all."""
-        self.num_done += 1
+    def advance(self, total: int, count: int = 1) -> None:
+        """Count one item of so many in all, or several."""
+        self.num_done += count
         self.seconds = time.monotonic() - self._started
         speed = self._progress.tasks[0].speed
         self._progress.update(

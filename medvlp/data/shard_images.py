@@ -1,28 +1,26 @@
 """WebDataset shards: tar files of samples, read in place through an index of their members.
 
 A shard is read at random instead of streamed, so that order, mixing, resuming and sharing among
-ranks are those of any other data set. The index takes one pass over the tar headers and is kept
-beside the shards or wherever `index_dir` says.
+ranks are those of any other data set.
 """
 
-import hashlib
-import re
-import tarfile
-from collections.abc import Iterator, Sequence
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
+from numpy import ndarray
 
 from medvlp.data.image_sets import ImageItem, ImageSet
+from medvlp.data.readers.registry import ReadError
 from medvlp.data.records import Skip
+from medvlp.data.shard_index import COLUMNS, expand_shards, map_rows, open_index, stamp_of
 
-_IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "tif", "tiff", "webp")
-_TEXT_SUFFIX = "txt"
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_COLUMNS = ("shard", "image_at", "image_bytes", "text_at", "text_bytes")
-_END_BYTES = 1024  # two blocks of zeros end every tar file
-_VERSION = 1
+_MAX_OPEN = 128  # files per process and set; systems allow 1,024 in all
+_WORTH_ONE_READ = 2**16  # bytes between image and text
 
 
 class ShardImages(ImageSet):
@@ -30,7 +28,8 @@ class ShardImages(ImageSet):
 
     A sample is the group of members that share a name up to the first dot: `000001.jpg` and
     `000001.txt`. Samples without an image or a text are left out, and so is what lies behind the
-    place where a shard is cut off; all are counted in `skips`.
+    place where a shard is cut off; all are counted in `skips`. Other files beside the shards,
+    `sizes.json` or `__len__`, are never looked at.
 
     Args:
         shards: Paths; `{000001..000212}` is a range, `*` matches. Several are parted by "::".
@@ -45,144 +44,115 @@ class ShardImages(ImageSet):
         self.shards, self.name, self.modality = shards, name, modality
         self.index_dir = Path(index_dir) if index_dir is not None else None
         self.skips: list[Skip] = []
-        self._paths: list[Path] = []
-        self._index = np.zeros((0, len(_COLUMNS)), np.int64)
+        self._paths: Sequence[Path] = ()
+        self._file: Path | None = None
+        self._rows: Int64[ndarray, "s 5"] = np.zeros((0, len(COLUMNS)), np.int64)
+        self._files = _OpenShards((), np.zeros((0, 2), np.int64))
 
     def open(self) -> None:
-        """Find the shards and load their index, or make it."""
-        self._paths = expand_shards(self.shards)
-        stamp = _stamp(self._paths)
-        folder = self.index_dir or self._paths[0].parent
-        file = folder / f".medvlp_index_{stamp}.npz"
-        if not file.is_file():
-            self._write_index(file)
-        with np.load(file, allow_pickle=False) as stored:
-            self._index = stored["index"]
-            reasons = zip(stored["skip_ids"].tolist(), stored["skip_reasons"].tolist(), strict=True)
-            self.skips = [Skip(name, reason) for name, reason in reasons]
-        if not len(self._index):
-            first = f"; the first: {self.skips[0].reason}" if self.skips else ""
-            raise ValueError(f"{self.name}: no sample in {len(self._paths)} shards{first}")
+        """Find the shards and load their index, or make it: one pass over the tar headers."""
+        paths = expand_shards(self.shards)
+        index = open_index(paths, self.index_dir or paths[0].parent)
+        if not len(index.rows):
+            first = f"; the first: {index.skips[0].reason}" if index.skips else ""
+            raise ValueError(f"{self.name}: no sample in {len(paths)} shards{first}")
+        self._paths, self._file = index.paths, index.file
+        self._rows, self.skips = index.rows, list(index.skips)
+        self._files = _OpenShards(index.paths, index.states)
 
     def describe(self) -> dict[str, Any]:
         """State the shards and their size and time."""
-        return {"name": self.name, "shards": self.shards, "stamp": _stamp(self._paths)}
+        return {"name": self.name, "shards": self.shards, "stamp": stamp_of(self._paths)}
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._rows)
 
     def __getitem__(self, index: int) -> ImageItem:
+        """Read image and text of a sample.
+
+        Raises:
+            OSError: If the shard is not as it was when the set was opened.
+            ReadError: If the text is not UTF-8.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        shard, image_at, image_bytes, text_at, text_bytes = self._index[index].tolist()
-        with self._paths[shard].open("rb") as file:
-            file.seek(image_at)
-            content = file.read(image_bytes)
-            file.seek(text_at)
-            text = file.read(text_bytes).decode("utf-8")
+        shard, image_at, image_bytes, text_at, text_bytes = self._rows[index].tolist()
         image_id = f"{self.name}/{self._paths[shard].name}/{image_at}"
+        gap = text_at - image_at - image_bytes
+        if 0 <= gap < _WORTH_ONE_READ:  # they are neighbours: the way to a distant disk is long
+            both = self._files.read(shard, image_at, image_bytes + gap + text_bytes)
+            content, text = both[:image_bytes], both[image_bytes + gap :]
+        else:
+            content = self._files.read(shard, image_at, image_bytes)
+            text = self._files.read(shard, text_at, text_bytes)
+        try:
+            texts = {"caption": text.decode("utf-8")}
+        except UnicodeDecodeError as error:
+            raise ReadError(f"{image_id}: the text is not UTF-8 ({error})") from error
         metadata = {"modality": self.modality} if self.modality else {}
-        return ImageItem(image_id, image_id, content, {"caption": text}, metadata=metadata)
+        return ImageItem(image_id, image_id, content, texts, metadata=metadata)
 
     def text_length(self, index: int) -> int:
         """Count the bytes of the caption."""
-        return int(self._index[index, _COLUMNS.index("text_bytes")])
+        return int(self._rows[index, COLUMNS.index("text_bytes")])
 
-    def _write_index(self, file: Path) -> None:
-        import io
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the rows to be mapped again: another process shares them."""
+        return {name: value for name, value in vars(self).items() if name != "_rows"}
 
-        from medvlp.data.cache import write_atomically
-
-        rows: list[tuple[int, ...]] = []
-        skips: list[Skip] = []
-        for number, path in enumerate(self._paths):
-            rows += [(number, *row) for row in _samples(path, skips)]
-        buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer,
-            index=np.array(rows, dtype=np.int64).reshape(len(rows), len(_COLUMNS)),
-            skip_ids=np.array([skip.id for skip in skips], dtype=np.str_),
-            skip_reasons=np.array([skip.reason for skip in skips], dtype=np.str_),
-        )
-        write_atomically(file, buffer.getvalue())
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        empty = np.zeros((0, len(COLUMNS)), np.int64)
+        self._rows = empty if self._file is None else map_rows(self._file)
 
 
-def expand_shards(pattern: str) -> list[Path]:
-    """List the tar files that a pattern names, in its order.
+class _OpenShards:
+    """Keeps the shards open that were read last; forked workers may share what is open.
 
-    Raises:
-        FileNotFoundError: If one is not there; the message says how many are missing.
+    Args:
+        paths: Of the shards.
+        states: Size and time of change that each must have.
     """
-    paths: list[Path] = []
-    for part in pattern.split("::"):
-        for name in _expand_range(part):
-            if "*" in name:
-                folder, _, last = name.rpartition("/")
-                found = sorted(Path(folder or ".").glob(last))
-                if not found:
-                    raise FileNotFoundError(f"no shard matches {name}")
-                paths += found
-            else:
-                paths.append(Path(name))
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(paths)} shards are not there, the first: {missing[0]}"
-        )
-    return paths
+
+    def __init__(self, paths: Sequence[Path], states: Int64[ndarray, "p 2"]) -> None:
+        self.paths, self.states = paths, states
+        self._open: OrderedDict[int, int] = OrderedDict()  # number of the shard: descriptor
+
+    def read(self, shard: int, start: int, num_bytes: int) -> bytes:
+        """Read a part of a shard."""
+        descriptor = self._open.get(shard)
+        if descriptor is None:
+            descriptor = self._opened(shard)
+        self._open.move_to_end(shard)
+        parts = [os.pread(descriptor, num_bytes, start)]
+        while (missing := num_bytes - sum(map(len, parts))) and parts[-1]:
+            parts.append(os.pread(descriptor, missing, start + num_bytes - missing))
+        if missing:
+            raise OSError(_changed(self.paths[shard]))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _opened(self, shard: int) -> int:
+        path = self.paths[shard]
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        state = os.fstat(descriptor)
+        if (state.st_size, state.st_mtime_ns) != tuple(self.states[shard].tolist()):
+            os.close(descriptor)
+            raise OSError(_changed(path))
+        while len(self._open) >= _MAX_OPEN:
+            os.close(self._open.popitem(last=False)[1])
+        self._open[shard] = descriptor
+        return descriptor
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"paths": self.paths, "states": self.states}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _open=OrderedDict())
+
+    def __del__(self) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
 
 
-def _expand_range(part: str) -> list[str]:
-    match = _RANGE.search(part)
-    if not match:
-        return [part]
-    first, last = int(match[1]), int(match[2])
-    if last < first:
-        raise ValueError(f"{part}: the range of shards runs backwards")
-    names: list[str] = []
-    for number in range(first, last + 1):
-        head = f"{part[: match.start()]}{number:0{len(match[1])}d}"
-        names += [head + tail for tail in _expand_range(part[match.end() :])]
-    return names
-
-
-def _stamp(paths: Sequence[Path]) -> str:
-    states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    return hashlib.sha256(repr((_VERSION, states)).encode()).hexdigest()[:16]
-
-
-def _samples(path: Path, skips: list[Skip]) -> Iterator[tuple[int, int, int, int]]:
-    """Yield offsets and sizes of image and text of every whole sample of a shard."""
-    members: dict[str, dict[str, tarfile.TarInfo]] = {}
-    size = path.stat().st_size
-    for member in _members(path, skips):
-        if member.isfile() and member.offset_data + member.size <= size:
-            folder, slash, name = member.name.rpartition("/")
-            stem, _, suffix = name.partition(".")
-            parts = members.setdefault(f"{folder}{slash}{stem}", {})
-            if suffix.lower() in parts:
-                skips.append(Skip(f"{path}/{member.name}", "a second member of this name"))
-            else:
-                parts[suffix.lower()] = member
-        elif member.isfile():
-            skips.append(Skip(f"{path}/{member.name}", "the shard ends inside this member"))
-    for stem, parts in members.items():
-        image = next((parts[suffix] for suffix in _IMAGE_SUFFIXES if suffix in parts), None)
-        text = parts.get(_TEXT_SUFFIX)
-        if image is None or text is None:
-            reason = f"no {'image' if image is None else 'text'} in the sample"
-            skips.append(Skip(f"{path}/{stem}", reason))
-        else:
-            yield image.offset_data, image.size, text.offset_data, text.size
-
-
-def _members(path: Path, skips: list[Skip]) -> Iterator[Any]:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _END_BYTES))
-        if any(file.read()):
-            skips.append(Skip(str(path), "the shard has no end mark: it was cut off"))
-    try:
-        with tarfile.open(path, "r:") as archive:
-            yield from archive
-    except tarfile.TarError as error:
-        skips.append(Skip(str(path), f"the shard is damaged or cut off: {error}"))
+def _changed(path: Path) -> str:
+    return f"{path} has changed since its index was made; start the run again"
