@@ -161,7 +161,8 @@ def _parse(name: str, entry: Mapping[str, Any], path: Path) -> CatalogueSet:
             f"{where}: {len(one.classes)} classes, but the layout names {max(counts)} labels; give "
             "one label for each class, in index order"
         )
-    if isinstance(built, TableLayout) and not built.one_hot and not built.labels:
+    unnamed = isinstance(built, TableLayout) and (built.label is None or not built.labels)
+    if unnamed and not getattr(built, "one_hot", ()):
         raise ValueError(f"{where}: the table needs `label` and `labels`, or `one_hot`")
     if one.two_class and len(one.classes) != 2:
         raise ValueError(f"{where}: two_class, but there are {len(one.classes)} classes")
