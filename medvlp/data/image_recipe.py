@@ -14,6 +14,8 @@ from medvlp.data.recipe import recipe_hash
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Box = tuple[int, int, int, int]
+
 _VERSION = 1  # raise it when the same fields come to mean other numbers
 _TRIES = 10
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
@@ -62,6 +64,7 @@ class ImageRecipe:
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.crop_scale = (float(crop_scale[0]), float(crop_scale[1]))
         self.crop_ratio = (float(crop_ratio[0]), float(crop_ratio[1]))
+        self._log_ratio = torch.tensor(self.crop_ratio).log().tolist()
         self.compat: Literal["published"] | None = compat
 
     def describe(self) -> dict[str, Any]:
@@ -98,27 +101,30 @@ class ImageRecipe:
         self, image: "Image", generator: np.random.Generator
     ) -> UInt8[Tensor, "3 h w"]:
         """Cut a random rectangle and resize it."""
-        image = self._before_resize(image)
-        box = self.random_box(image.size, generator)
-        return _bytes(self._resize(image.crop(box), (self.size, self.size)))
+        chance = torch.Generator().manual_seed(int(generator.integers(2**63)))
+        return self.cut(image, self.random_box(image.size, chance))
 
-    def random_box(
-        self, size: tuple[int, int], generator: np.random.Generator
-    ) -> tuple[int, int, int, int]:
+    def cut(self, image: "Image", box: Box) -> UInt8[Tensor, "3 h w"]:
+        """Cut a rectangle and resize it."""
+        cropped = self._before_resize(image).crop(box)
+        return _bytes(self._resize(cropped, (self.size, self.size)))
+
+    def random_box(self, size: tuple[int, int], generator: torch.Generator) -> Box:
         """Draw a crop: left, top, right, bottom.
 
         Area and logarithm of the ratio are uniform; after ten draws that do not fit, the largest
-        centred rectangle of an allowed ratio is taken.
+        centred rectangle of an allowed ratio is taken. A seed gives the crop that UniMed-CLIP's
+        training code draws under it: the order of draws and their 32 bits are the same.
         """
         width, height = size
-        low, high = (math.log(ratio) for ratio in self.crop_ratio)
+        low, high = self._log_ratio
         for _ in range(_TRIES):
-            area = width * height * generator.uniform(*self.crop_scale)
-            ratio = math.exp(generator.uniform(low, high))
+            area = width * height * _uniform(*self.crop_scale, generator).item()
+            ratio = _uniform(low, high, generator).exp().item()
             w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if 0 < w <= width and 0 < h <= height:
-                left = int(generator.integers(width - w + 1))
-                top = int(generator.integers(height - h + 1))
+                top = int(torch.randint(height - h + 1, (1,), generator=generator))
+                left = int(torch.randint(width - w + 1, (1,), generator=generator))
                 return left, top, left + w, top + h
         ratio = min(max(width / height, self.crop_ratio[0]), self.crop_ratio[1])
         w, h = min(width, round(height * ratio)), min(height, round(width / ratio))
@@ -146,6 +152,10 @@ class ImageRecipe:
 
         resized = image if image.size == shape else image.resize(shape, Resampling.BICUBIC)
         return resized.convert("RGB")
+
+
+def _uniform(low: float, high: float, generator: torch.Generator) -> Float[Tensor, "1"]:
+    return torch.empty(1).uniform_(low, high, generator=generator)
 
 
 def _to_rgb(image: "Image") -> "Image":

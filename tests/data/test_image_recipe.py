@@ -1,3 +1,6 @@
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,10 @@ from medvlp.data.image_recipe import ImageRecipe
 def recipe_of(size: int = 4, **changes: object) -> ImageRecipe:
     fields = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.5, 1.0)}
     return ImageRecipe(size, **{**fields, **changes})
+
+
+def torch_chance(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def test_the_shorter_side_is_resized_and_the_centre_cut() -> None:
@@ -60,7 +67,7 @@ def test_transparency_lies_on_black() -> None:
 def test_training_crops_stay_inside_and_follow_the_generator() -> None:
     recipe = recipe_of(crop_scale=(0.3, 0.6))
     for seed in range(50):
-        left, top, right, bottom = recipe.random_box((30, 20), np.random.default_rng(seed))
+        left, top, right, bottom = recipe.random_box((30, 20), torch_chance(seed))
         assert 0 <= left < right <= 30 and 0 <= top < bottom <= 20
         share, ratio = (right - left) * (bottom - top) / 600, (right - left) / (bottom - top)
         assert 0.2 < share < 0.7 and 0.7 < ratio < 1.45
@@ -70,8 +77,39 @@ def test_training_crops_stay_inside_and_follow_the_generator() -> None:
 
 
 def test_a_strip_falls_back_to_a_centred_crop() -> None:
-    box = recipe_of(crop_scale=(1.0, 1.0)).random_box((100, 10), np.random.default_rng(0))
+    box = recipe_of(crop_scale=(1.0, 1.0)).random_box((100, 10), torch_chance(0))
     assert box == (43, 0, 56, 10)  # 13 = round(10 * 4 / 3) pixels wide
+
+
+def test_draws_come_in_the_published_order() -> None:
+    """Area, ratio, top, left, by hand with torch's own draws; here the first try fits."""
+    chance = torch_chance(5)
+    area = 4000 * float(torch.empty(1).uniform_(0.25, 0.5, generator=chance))
+    ratio = float(torch.empty(1).uniform_(0.0, math.log(2.0), generator=chance).exp())
+    width, height = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+    top = int(torch.randint(50 - height + 1, (1,), generator=chance))
+    left = int(torch.randint(80 - width + 1, (1,), generator=chance))
+    recipe = recipe_of(crop_scale=(0.25, 0.5), crop_ratio=(1.0, 2.0))
+    box = recipe.random_box((80, 50), torch_chance(5))
+    assert box == (left, top, left + width, top + height)
+
+
+def test_a_crop_leaves_the_global_generator_alone() -> None:
+    state = torch.get_rng_state()
+    image = Image.new("L", (30, 20))
+    assert recipe_of().training_input(image, np.random.default_rng(0)).shape == (3, 4, 4)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [((10, 100), (0, 43, 10, 56)), ((100, 10), (43, 0, 56, 10)), ((10, 10), (0, 0, 10, 10))],
+)
+def test_the_fallback_is_the_largest_allowed_rectangle(
+    size: tuple[int, int], box: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medvlp.data.image_recipe._TRIES", 0)
+    assert recipe_of().random_box(size, torch_chance(0)) == box
 
 
 def test_hash_depends_on_what_changes_an_evaluation() -> None:
@@ -83,6 +121,6 @@ def test_hash_depends_on_what_changes_an_evaluation() -> None:
 @pytest.mark.parametrize(
     "change", [{"size": 0}, {"std": (1.0, 1.0, 0.0)}, {"crop_scale": (0.9, 0.1)}]
 )
-def test_impossible_recipes(change: dict[str, object]) -> None:
+def test_impossible_recipes(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
         recipe_of(**change)

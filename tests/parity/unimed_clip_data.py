@@ -2,6 +2,8 @@
 
 import random
 
+import torch
+
 from medvlp.data.caption_choice import caption_candidates, choose_caption
 from medvlp.data.image_recipe import ImageRecipe
 from medvlp.data.readers.image2d import read_image
@@ -37,3 +39,26 @@ def caption_choice(case: Case) -> None:
         generator = random.Random(case.config["seed"])
         expected = entry["first_8_with_python_seed"]
         assert [choose_caption(candidates, generator) for _ in expected] == expected, entry["text"]
+
+
+@handles("unimed_clip", "preprocess_train")
+def preprocess_train(case: Case) -> None:
+    """Draw the crops of torch's seeds and cut them in the file's own mode; images by name."""
+    size, scale, ratio = (case.config[name] for name in ("image_size", "scale", "ratio"))
+    recipe = ImageRecipe(
+        size, mean=MEAN, std=STD, crop_scale=scale, crop_ratio=ratio, compat="published"
+    )
+    images = sorted((case.path / "images").iterdir())
+    crops = case.config["crop_top_left_height_width"]
+    for number, (seed, crop) in enumerate(zip(case.config["torch_seeds"], crops, strict=True)):
+        path = images[number % len(images)]
+        image = read_image(path).image
+        left, top, right, bottom = box = recipe.random_box(
+            image.size, torch.Generator().manual_seed(seed)
+        )
+        assert [top, left, bottom - top, right - left] == crop
+        pixels = recipe.cut(image, box)
+        case.assert_close(f"uint8_{number}", pixels, case.outputs[f"uint8_{number}"])
+        name = f"float_{number}"
+        case.assert_close(name, recipe.finish(pixels), case.outputs[name], atol=SAME_DECODER)
+    case.assert_all_compared()
