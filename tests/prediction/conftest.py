@@ -32,6 +32,20 @@ PATCHES = {
     "patch_size": [4, 4, 4],
     "embed_dim": 48,
 }
+IMAGES = {
+    "_target_": "medvlp.data.image_recipe.ImageRecipe",
+    "size": 32,
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.25, 0.25, 0.25],
+}
+IMAGE_TOWER = {
+    "_target_": "medvlp.vision.image_vit.ImageViT",
+    "image_size": 32,
+    "patch_size": 8,
+    "width": 48,
+    "depth": 2,
+    "num_heads": 2,
+}
 
 
 def write_checkpoint(path: Path, changes: dict[str, Any]) -> Path:
@@ -78,6 +92,18 @@ def brain_checkpoint(tmp_path_factory) -> Path:
         "model.image_projection.in_features": 48,
     }
     return write_checkpoint(tmp_path_factory.mktemp("brain") / "brain.ckpt", changes)
+
+
+@pytest.fixture(scope="session")
+def image_checkpoint(tmp_path_factory) -> Path:
+    """A tower of 2D images of 32 pixels; no evaluation."""
+    changes = {
+        "data": {"_target_": "medvlp.data.image_datamodule.ImageDataModule", "recipe": IMAGES},
+        "model.vision": IMAGE_TOWER,
+        "model.image_projection.in_features": 48,
+        "evaluation": {},
+    }
+    return write_checkpoint(tmp_path_factory.mktemp("images") / "images.ckpt", changes)
 
 
 def chest(shape: tuple[int, int, int] = (24, 28, 26)) -> np.ndarray:

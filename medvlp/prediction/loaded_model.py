@@ -1,0 +1,133 @@
+"""A checkpoint read back: model, preprocessing recipe, tokenizer, and the tree they came from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from medvlp import config
+from medvlp.callbacks.provenance import CHECKPOINT_KEY
+from medvlp.checkpoints.files import WeightFile, open_weights
+from medvlp.checkpoints.systems import load_weights
+from medvlp.data.image_recipe import ImageRecipe
+from medvlp.data.recipe import Recipe, require_same_recipe
+from medvlp.models.two_tower import TwoTower
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What a checkpoint holds or names.
+
+    Attributes:
+        experiment: Name of the experiment.
+        model: In evaluation mode.
+        recipe: Of the checkpoint; that of images or that of volumes.
+        tokenizer: Of the text tower.
+        tree: The resolved configuration.
+        facts: What a result says of its checkpoint, in JSON types.
+    """
+
+    experiment: str
+    model: TwoTower
+    recipe: Recipe | ImageRecipe
+    tokenizer: Any
+    tree: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+
+def load_model(
+    checkpoint: Path,
+    *,
+    experiment: str | None = None,
+    overrides: Sequence[str] = (),
+    needs_data: bool = False,
+) -> LoadedModel:
+    """Build the model of a checkpoint and load its weights, strictly.
+
+    Args:
+        checkpoint: Of ours, which carries its experiment and recipe; or published weights.
+        experiment: Takes model, recipe and prompts from an experiment of `conf/` instead.
+            Published weights need it.
+        overrides: key=value of the tree.
+        needs_data: Whether the tree's data will be read: then its folders must be told.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no checkpoint, carries no recipe and no experiment is named, its
+            recipe differs from the experiment's, or its weights do not fit the model.
+    """
+    file = open_weights(checkpoint)
+    carried = file.beside.get(CHECKPOINT_KEY)
+    tree = _tree(checkpoint, carried, experiment, overrides, needs_data=needs_data)
+    recipe = instantiate(tree["data"]["recipe"], _convert_="all")
+    if carried is not None:
+        require_same_recipe(
+            recipe.describe(),
+            carried["recipe"]["fields"],
+            ours_from=experiment or "these overrides",
+            theirs_from=checkpoint.name,
+        )
+    model = instantiate(_without_pretrained(tree["model"]), _convert_="all")
+    if not isinstance(model, TwoTower):
+        raise ValueError(
+            f"a TwoTower model is needed, {checkpoint} has a {type(model).__name__}; choose "
+            "another checkpoint or experiment"
+        )
+    load_weights(model, file.tensors)
+    return LoadedModel(
+        experiment=str(tree["name"]),
+        model=model.eval(),
+        recipe=recipe,
+        tokenizer=instantiate(tree["tokenizer"], _convert_="all"),
+        tree=tree,
+        facts=_facts(checkpoint, file, carried, str(tree["name"])),
+    )
+
+
+def _tree(
+    checkpoint: Path,
+    carried: Mapping[str, Any] | None,
+    experiment: str | None,
+    overrides: Sequence[str],
+    *,
+    needs_data: bool,
+) -> dict[str, Any]:
+    if experiment is not None:
+        cfg = config.compose([f"experiment={experiment}", *overrides])
+    elif carried is None:
+        raise ValueError(
+            f"{checkpoint} carries no preprocessing recipe (it was not written by medvlp.train): "
+            "scans can only be prepared as its network was trained if you name its experiment, "
+            "as in --experiment=hlip_ctrate"
+        )
+    elif overrides:
+        cfg = config.override_tree(carried["source"], overrides)
+    else:
+        return dict(carried["config"])
+    for key in OmegaConf.missing_keys(cfg):  # folders of training data are not looked at
+        if key.startswith(("paths.", "data.")) and not needs_data:
+            OmegaConf.update(cfg, key, "not-used")
+    return config.resolve(cfg)
+
+
+def _without_pretrained(model: dict[str, Any]) -> dict[str, Any]:
+    """Let the text tower start empty where its architecture is written out: weights follow."""
+    text = model.get("text")
+    if isinstance(text, dict) and text.get("config") and text.get("pretrained"):
+        return {**model, "text": {**text, "pretrained": None}}
+    return model
+
+
+def _facts(
+    checkpoint: Path, file: WeightFile, carried: Mapping[str, Any] | None, experiment: str
+) -> dict[str, Any]:
+    facts: dict[str, Any] = {"file": checkpoint.name, "layout": str(file.layout)}
+    facts["experiment"] = experiment
+    if carried is not None:
+        facts["commit"] = carried["commit"]
+    if "global_step" in file.beside:
+        facts["step"] = int(file.beside["global_step"])
+    return facts
