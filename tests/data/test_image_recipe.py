@@ -76,6 +76,39 @@ def test_training_crops_stay_inside_and_follow_the_generator() -> None:
     assert torch.equal(first, again)
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_the_fast_resize_is_off_by_one_at_most(mode: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    image = Image.fromarray(noise).convert(mode)
+    published, fast = (
+        recipe_of(size=32, training_resize=name).training_input(image, np.random.default_rng(1))
+        for name in ("pillow", "torch")
+    )
+    difference = (published.int() - fast.int()).abs()
+    assert published.shape == fast.shape == (3, 32, 32)
+    assert (
+        difference.max() == 1 and difference.float().mean() < 0.05
+    )  # of noise: the worst there is
+
+
+def test_the_fast_resize_leaves_other_modes_and_the_evaluation_alone() -> None:
+    palette = Image.fromarray(np.arange(100, dtype=np.uint8).reshape(10, 10)).convert("P")
+    slow, fast = (
+        recipe_of(compat="published"),
+        recipe_of(compat="published", training_resize="torch"),
+    )
+    inputs = [one.training_input(palette, np.random.default_rng(1)) for one in (slow, fast)]
+    assert torch.equal(*inputs)
+    grey = palette.convert("L")
+    assert torch.equal(slow.evaluation_input(grey), fast.evaluation_input(grey))
+    assert slow.hash == fast.hash
+
+
+def test_only_a_draft_is_decoded_smaller() -> None:
+    assert recipe_of(size=224).draft_side is None
+    assert recipe_of(size=224, training_resize="draft").draft_side == 336
+
+
 def test_a_strip_falls_back_to_a_centred_crop() -> None:
     box = recipe_of(crop_scale=(1.0, 1.0)).random_box((100, 10), torch_chance(0))
     assert box == (43, 0, 56, 10)  # 13 = round(10 * 4 / 3) pixels wide

@@ -1,4 +1,4 @@
-"""Single 2D images: PNG, JPEG, TIFF and BMP through Pillow, and single-frame DICOM."""
+"""Single 2D images: PNG, JPEG, TIFF, BMP and WebP by Pillow, and single-frame DICOM."""
 
 import io
 import struct
@@ -17,8 +17,9 @@ from medvlp.data.readers.registry import ReadError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _EXIF_ORIENTATION = 274
+_TAIL_BYTES = 4096  # writers may leave a few bytes behind the end
 _BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I;16N": 16, "I": 32, "F": 32}
 
 
@@ -50,12 +51,22 @@ class Image2D:
         return array.astype(np.uint8) * np.uint8(255) if self.mode == "1" else array
 
 
-def read_image(path: Path, content: bytes | None = None) -> Image2D:
+def read_image(
+    path: Path,
+    content: bytes | None = None,
+    *,
+    quiet: bool = False,
+    shorter_side: int | None = None,
+) -> Image2D:
     """Read one 2D image, told by its content, not its name.
 
     Args:
         path: Of the file; only a name for messages where `content` is given.
         content: Of a file that was read already, out of an archive for instance.
+        quiet: Leave to the caller what else would be a warning: an orientation that is not
+            applied, colours of 16 bits that are read with 8. `provenance` has both.
+        shorter_side: A JPEG may be decoded at a half, quarter or eighth of its size as long as no
+            side falls below so many pixels; None decodes what is stored.
 
     Raises:
         ImportError: If it is DICOM and pydicom is missing.
@@ -69,14 +80,37 @@ def read_image(path: Path, content: bytes | None = None) -> Image2D:
 
         image, facts = read_dicom_image(path, content)
     else:
-        image, facts = _open(path, content)
+        image = _open(path, content, shorter_side)
+        facts = _facts(content, image)
     if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
         raise ReadError(f"{path}: the image has pixels that are NaN or infinite")
+    if not quiet:
+        _warn(path, facts)
     bits = int(facts.pop("bits", _BITS.get(image.mode, 8)))
     return Image2D(image.mode, bits, image, {"path": str(path), "size": image.size, **facts})
 
 
-def _open(path: Path, content: bytes) -> tuple["Image", dict[str, Any]]:
+def looks_whole(content: bytes) -> bool:
+    """Say whether a JPEG or PNG file has its end, without decoding it; others always do not."""
+    if content.startswith(b"\xff\xd8\xff"):
+        return b"\xff\xd9" in content[-_TAIL_BYTES:]  # nothing in compressed pixels looks so
+    return content.startswith(b"\x89PNG\r\n\x1a\n") and b"IEND\xaeB`\x82" in content[-_TAIL_BYTES:]
+
+
+def read_header(path: Path, content: bytes) -> Image2D:
+    """Read all but the pixels, with the same checks as `read_image`.
+
+    The image decodes itself when its pixels are asked for; then only is damage in them noticed.
+    """
+    image = _open(path, content, load=False)
+    bits = _BITS.get(image.mode, 8)
+    facts = {"path": str(path), "size": image.size, **_facts(content, image)}
+    return Image2D(image.mode, bits, image, facts)
+
+
+def _open(
+    path: Path, content: bytes, shorter_side: int | None = None, *, load: bool = True
+) -> "Image":
     from PIL import Image
 
     if not content:
@@ -87,7 +121,10 @@ def _open(path: Path, content: bytes) -> tuple["Image", dict[str, Any]]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content), formats=_FORMATS)
             _require_one_page(path, image)
-            image.load()
+            if shorter_side is not None:
+                image.draft(None, (shorter_side, shorter_side))
+            if load:
+                image.load()
     except Image.UnidentifiedImageError as error:
         raise ReadError(
             f"{path}: not an image, or of an unknown format; known: {', '.join(_FORMATS)}, DICOM"
@@ -98,33 +135,39 @@ def _open(path: Path, content: bytes) -> tuple["Image", dict[str, Any]]:
         raise
     except (OSError, ValueError, SyntaxError, struct.error) as error:
         raise ReadError(f"{path}: damaged or truncated image ({error})") from error
-    orientation = int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    return image
+
+
+def _facts(content: bytes, image: "Image") -> dict[str, Any]:
+    """State the format, and what a viewer would show otherwise."""
+    try:
+        orientation = int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except (OSError, ValueError, TypeError, SyntaxError, struct.error):
+        orientation = 1  # the tags are damaged, the pixels are not
+    facts: dict[str, Any] = {"reader": image.format or "", "exif_orientation": orientation}
+    if image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA") and content[24] == 16:
+        facts["stored_bits"] = 16  # Pillow has no mode for them
+    return facts
+
+
+def _warn(path: Path, facts: Mapping[str, Any]) -> None:
+    orientation = facts.get("exif_orientation", 1)
     if orientation != 1:
         warnings.warn(
             f"{path}: EXIF orientation {orientation}: viewers show it turned, it is read as stored",
             stacklevel=3,
         )
-    return image, {
-        "reader": image.format or "",
-        "exif_orientation": orientation,
-        **_deep_colour(path, content, image),
-    }
+    if "stored_bits" in facts:
+        warnings.warn(
+            f"{path}: colours of 16 bits are read with 8: Pillow has no mode for them",
+            stacklevel=3,
+        )
 
 
 def _require_one_page(path: Path, image: "Image") -> None:
     pages = getattr(image, "n_frames", 1)
     if pages > 1 and image.format != "MPO":  # a photograph with a preview of itself
         raise ReadError(f"{path}: {pages} pages or frames, expected one image; split it first")
-
-
-def _deep_colour(path: Path, content: bytes, image: "Image") -> dict[str, Any]:
-    """Say where Pillow has no mode for what is stored: 16-bit colours of a PNG become 8-bit."""
-    if image.format != "PNG" or image.mode not in ("RGB", "RGBA", "LA") or content[24] != 16:
-        return {}
-    warnings.warn(
-        f"{path}: colours of 16 bits are read with 8: Pillow has no mode for them", stacklevel=4
-    )
-    return {"stored_bits": 16}
 
 
 def _grey_or_rgb(image: "Image") -> "Image":

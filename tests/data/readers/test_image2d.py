@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ComputedRadiographyImageStorage
 
 from medvlp.data.readers.dicom_image import windowed
-from medvlp.data.readers.image2d import read_image
+from medvlp.data.readers.image2d import looks_whole, read_header, read_image
 from medvlp.data.readers.registry import ReadError
 
 from .dicom_writer import add_pixels, header, voxels
@@ -73,6 +73,41 @@ def test_exif_orientation_is_told_not_applied(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image.array, grey())
 
 
+def test_damaged_exif_does_not_cost_the_image() -> None:
+    out = io.BytesIO()
+    Image.fromarray(grey()).save(out, "JPEG", exif=b"Exif\0\0XX*\0garbage")
+    assert read_image(Path("x.jpg"), out.getvalue()).provenance["exif_orientation"] == 1
+
+
+def test_a_quiet_reader_leaves_warnings_to_the_caller() -> None:
+    content = png16(np.dstack([grey("uint16")] * 3))
+    assert read_image(Path("x"), content, quiet=True).provenance["stored_bits"] == 16
+
+
+def test_a_jpeg_is_decoded_no_smaller_than_asked_for() -> None:
+    content = encoded("JPEG")  # 80 x 60
+    sizes = [read_image(Path("x"), content, shorter_side=n).image.size for n in (61, 60, 30, 29, 8)]
+    assert sizes == [(80, 60), (80, 60), (40, 30), (40, 30), (20, 15)]
+    assert read_image(Path("x"), encoded("PNG"), shorter_side=8).image.size == (80, 60)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_whole_file_is_told_from_a_cut_one_without_decoding(kind: str) -> None:
+    content = encoded(kind)
+    assert looks_whole(content) and looks_whole(content + bytes(20))
+    assert not looks_whole(content[:-900]) and not looks_whole(content[: len(content) // 2])
+    assert not looks_whole(encoded("BMP")) and not looks_whole(b"")
+    header_only = read_header(Path("x"), content)
+    assert (header_only.mode, header_only.image.size) == ("L", (80, 60))
+    np.testing.assert_array_equal(header_only.array, read_image(Path("x"), content).array)
+
+
+@pytest.mark.parametrize("content", [b"", b"GARBAGE" * 50])
+def test_a_header_is_checked_as_an_image_is(content: bytes) -> None:
+    with pytest.raises(ReadError, match=r"0 bytes|not an image"):
+        read_header(Path("x"), content)
+
+
 def png16(array: np.ndarray) -> bytes:
     """Write a PNG with 16-bit colours, which Pillow cannot."""
 
@@ -130,6 +165,7 @@ PAGE = Image.fromarray(grey())
         (encoded("BMP")[:-900], "damaged or truncated image"),
         (encoded("GIF"), "unknown format"),
         (encoded("TIFF", save_all=True, append_images=[PAGE]), "2 pages or frames"),
+        (encoded("WEBP")[:-200], "damaged or truncated image"),
         (bomb(), "exceeds limit.*cut it into tiles"),
         (nan_tiff(), "NaN or infinite"),
     ],
