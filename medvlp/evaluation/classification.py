@@ -15,6 +15,7 @@ from medvlp.evaluation.statistics import (
     calibration_metrics,
     closest_corner_threshold,
     confusion_metrics,
+    defined_mean,
     figure,
     patient_weights,
     ranking_metrics,
@@ -197,19 +198,10 @@ def _macro(name: str, members: Sequence[str], samples: Mapping[str, Samples]) ->
         metrics = ["auroc", "ap", "ap_skill", "brier", "ece", *_ARGMAX_KEYS, *_TUNED_KEYS]
         return Macro(name, [], dict.fromkeys(metrics, undefined))
     figures = {
-        metric: figure(_defined_mean([samples[member][metric] for member in scored]))
+        metric: figure(defined_mean([samples[member][metric] for member in scored]))
         for metric in samples[scored[0]]
     }
     return Macro(name, scored, figures)
-
-
-def _defined_mean(values: Sequence[Float[ndarray, " r"]]) -> Float[ndarray, " r"]:
-    """Average over findings; one that a resample leaves without positives is left out there."""
-    stacked = np.stack(values)
-    defined = ~np.isnan(stacked)
-    count = defined.sum(axis=0)
-    total = np.where(defined, stacked, 0.0).sum(axis=0)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def _roc(labels: Bool[ndarray, " n"], scores: Float[ndarray, " n"]) -> Curve:
@@ -274,7 +266,7 @@ def _subgroup(
     figures = {metric: Figure(float("nan")) for metric in ("auroc", "ap")}
     if samples:
         figures = {
-            metric: figure(_defined_mean([values[metric] for values in samples.values()]))
+            metric: figure(defined_mean([values[metric] for values in samples.values()]))
             for metric in figures
         }
     return Subgroup(attribute, value, int(member.sum()), len(samples), figures)

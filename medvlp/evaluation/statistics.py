@@ -51,6 +51,19 @@ def figure(values: Float[ndarray, " r"]) -> Figure:
     return Figure(float(values[0]), low, high)
 
 
+def defined_mean(values: Sequence[Float[ndarray, " r"]]) -> Float[ndarray, " r"]:
+    """Average over findings or sets; one that a resample leaves undefined is left out there.
+
+    >>> defined_mean([np.array([0.25, np.nan]), np.array([0.75, 0.5])]).tolist()
+    [0.5, 0.5]
+    """
+    stacked = np.stack(values)
+    defined = ~np.isnan(stacked)
+    count = defined.sum(axis=0)
+    total = np.where(defined, stacked, 0.0).sum(axis=0)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
 def ranking_metrics(
     labels: Bool[ndarray, " n"], scores: Float[ndarray, " n"], weights: Float[ndarray, "r n"]
 ) -> tuple[Float[ndarray, " r"], Float[ndarray, " r"]]:

@@ -66,8 +66,9 @@ def _stem(layout: Layout, number: int, label: int) -> str:
 def _folder(layout: Layout, label: int) -> str:
     if isinstance(layout, FolderLayout):
         return layout.folders[label]
-    in_label = isinstance(layout, TableLayout) and layout.image_in_label_folder
-    return layout.labels[label] if in_label else ""
+    if isinstance(layout, TableLayout) and layout.image_in_label_folder:
+        return layout.labels[label]
+    return ""
 
 
 def write_table(path: Path, layout: TableLayout, images: list[tuple[str, int]]) -> None:
