@@ -44,11 +44,14 @@ class RuleTable:
         aliases: Regular expression of an old published name -> replacement.
         ignored: Regular expression of a published name -> test of its tensor, for what carries
             no weights of ours, as old buffers do. Ignored only where the model has no such tensor.
+        resizable: Regular expression of a name of ours -> function from a tensor and a number of
+            rows to a tensor of so many, for tables of positions.
     """
 
     rules: Sequence[Rule]
     aliases: Mapping[str, str] = field(default_factory=dict)
     ignored: Mapping[str, Callable[[Tensor], bool]] = field(default_factory=dict)
+    resizable: Mapping[str, Callable[[Tensor, int], Tensor]] = field(default_factory=dict)
 
 
 @dataclass
@@ -62,6 +65,7 @@ class LoadReport:
         missing: Our names for which nothing came.
         unexpected: Published names that no parameter of ours takes.
         mismatched: Our name -> what came and what was expected.
+        resized: Our name -> from which shape to which, where that was asked for.
     """
 
     loaded: list[str] = field(default_factory=list)
@@ -70,6 +74,7 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     mismatched: dict[str, str] = field(default_factory=dict)
+    resized: dict[str, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -82,8 +87,12 @@ class LoadReport:
             f"{len(self.loaded)} tensors loaded, {len(self.renamed)} of them renamed, "
             f"{len(self.ignored)} ignored by name"
         ]
-        shapes = [f"{name}: {what}" for name, what in self.mismatched.items()]
+        shapes, resized = (
+            [f"{name}: {what}" for name, what in table.items()]
+            for table in (self.mismatched, self.resized)
+        )
         for title, names in (
+            ("resized", resized),
             ("missing here (the model has it, the file does not)", self.missing),
             ("unexpected (the file has it, the model does not)", self.unexpected),
             ("of another shape", shapes),
@@ -116,7 +125,12 @@ class CheckpointMismatchError(ValueError):
 
 
 def load_published(
-    module: nn.Module, published: StateDict, table: RuleTable, *, strict: bool = True
+    module: nn.Module,
+    published: StateDict,
+    table: RuleTable,
+    *,
+    strict: bool = True,
+    resize_positions: bool = False,
 ) -> LoadReport:
     """Load published weights into a module of ours, all or nothing.
 
@@ -126,11 +140,12 @@ def load_published(
         table: Rule table of the system.
         strict: Raise unless every tensor finds its place. Otherwise load what fits; the report
             names the rest.
+        resize_positions: Resize tables of positions that were made for another input size.
 
     Raises:
         CheckpointMismatchError: If strict, and something is missing, unexpected or misshapen.
     """
-    mapped, report = compare(module, published, table)
+    mapped, report = compare(module, published, table, resize_positions=resize_positions)
     if strict and not report.complete:
         raise CheckpointMismatchError(report)
     own = module.state_dict()
@@ -141,7 +156,7 @@ def load_published(
 
 
 def compare(
-    module: nn.Module, published: StateDict, table: RuleTable
+    module: nn.Module, published: StateDict, table: RuleTable, *, resize_positions: bool = False
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """Say what `load_published` would do, without loading.
 
@@ -151,10 +166,16 @@ def compare(
     own = module.state_dict()
     mapped, report = to_ours(published, table, set(own))
     for name, tensor in mapped.items():
-        if tensor.shape != own[name].shape:
-            report.mismatched[name] = (
-                f"{tuple(tensor.shape)} came, {tuple(own[name].shape)} was expected"
-            )
+        came, expected = tuple(tensor.shape), tuple(own[name].shape)
+        if came == expected:
+            continue
+        resize = _resize_of(name, table) if came[1:] == expected[1:] else None
+        if resize is not None and resize_positions:
+            mapped[name] = resize(tensor, len(own[name]))
+            report.resized[name] = f"{came} to {expected}"
+            continue
+        hint = "; resize_positions=true resizes it" if resize is not None else ""
+        report.mismatched[name] = f"{came} came, {expected} was expected{hint}"
     report.missing = sorted(set(own) - set(mapped))
     report.loaded = sorted(set(mapped) - set(report.mismatched))
     return mapped, report
@@ -232,9 +253,14 @@ def scalar_to_vector(tensor: Shaped[Tensor, ""]) -> Shaped[Tensor, "1"]:
     return tensor.reshape(1)
 
 
-def vector_to_scalar(tensor: Shaped[Tensor, "1"]) -> Shaped[Tensor, ""]:
-    """Undo `scalar_to_vector`."""
+def vector_to_scalar(tensor: Shaped[Tensor, "..."]) -> Shaped[Tensor, ""]:
+    """Undo `scalar_to_vector`; refuse tensors of several elements."""
     return tensor.reshape(())
+
+
+def _resize_of(name: str, table: RuleTable) -> Callable[[Tensor, int], Tensor] | None:
+    found = (op for pattern, op in table.resizable.items() if re.fullmatch(pattern, name))
+    return next(found, None)
 
 
 def _translate(

@@ -1,5 +1,6 @@
 """Read published weight files safely, whatever they are wrapped in."""
 
+import codecs
 import pickle
 import re
 import zipfile
@@ -8,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.serialization import safe_globals
 
 Container = Literal["pytorch", "safetensors"]
 
@@ -18,6 +21,16 @@ _WRAPPERS = ("state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")  # data parallelism, torch.compile
 _SYSTEM_PREFIX = "model."  # of a Lightning system
 _LIGHTNING = "pytorch-lightning_version"
+# A learning rate that is a NumPy number, as released training checkpoints hold beside the weights,
+# under the paths of NumPy 1 and 2. These build one number from bytes and run nothing else.
+_SCALAR = np.float64(0).__reduce__()[0]
+_NUMPY_NUMBER = [
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    (np.dtype, "numpy.dtype"),
+    np.dtypes.Float64DType,
+    codecs.encode,
+]
 # What a damaged or foreign file makes the reader raise.
 _UNREADABLE = (RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError)
 
@@ -69,7 +82,8 @@ class WeightFile:
 def open_weights(path: str | Path) -> WeightFile:
     """Read a safetensors or a PyTorch file.
 
-    Never runs code from the file: PyTorch files are read with `weights_only=True`.
+    Never runs code from the file: PyTorch files are read with `weights_only=True`, which lets
+    tensors, plain containers and NumPy's double-precision numbers through.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -180,7 +194,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_pytorch(path: Path) -> Any:
     mmap = zipfile.is_zipfile(path) and path.suffix != ".safetensors"
     try:
-        with path.open("rb") as file:  # by its name, torch would take some for safetensors
+        with (
+            safe_globals(_NUMPY_NUMBER),
+            path.open("rb") as file,
+        ):  # by its name, torch would take some for safetensors
             source = path if mmap else file
             return torch.load(source, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:

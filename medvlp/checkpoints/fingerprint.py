@@ -11,6 +11,7 @@ from torch import Tensor
 from medvlp.checkpoints.adapter import StateDict
 from medvlp.models.two_tower import TwoTower
 from medvlp.types import Size3D, Tokens
+from medvlp.vision.image_vit import ImageViT
 
 _PARTS = 8
 
@@ -85,9 +86,11 @@ def fingerprint(model: TwoTower) -> Fingerprint:
 def fixed_study(model: TwoTower) -> tuple[Tensor, Tensor]:
     """Make a smooth study of the size that the model was trained on.
 
-    One scan; two where the tower has positions of scans.
+    One scan; two where the tower has positions of scans. One image for a tower of images.
     """
     vision = model.vision
+    if isinstance(vision, ImageViT):
+        return _fixed_image(vision)
     table, embed = vision.get_parameter("pos_embed"), vision.get_submodule("patch_embed")
     size = _input_size((table.shape[1], table.shape[2], table.shape[3]), embed)
     num_scans = 2 if "scan_pos_embed" in dict(vision.named_parameters()) else 1
@@ -106,6 +109,13 @@ def fixed_texts(model: TwoTower) -> Tokens:
     ids = 1 + (torch.arange(2 * length).reshape(2, length) * 977) % (vocabulary - 1)
     mask = torch.arange(length) < torch.tensor([[length], [length // 2]])
     return Tokens(ids * mask, mask)
+
+
+def _fixed_image(vision: ImageViT) -> tuple[Tensor, Tensor]:
+    h = w = torch.arange(vision.image_size, dtype=torch.float64)
+    colour = torch.arange(vision.patch_embed.proj.in_channels, dtype=torch.float64)[:, None, None]
+    image = torch.sin(0.11 * h[:, None] + colour) * torch.cos(0.07 * w)
+    return image[None].float(), torch.tensor([1])
 
 
 def _input_size(grid: Size3D, embed: torch.nn.Module) -> Size3D:

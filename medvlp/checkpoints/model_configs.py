@@ -87,7 +87,7 @@ def _facts_of_config(name: str) -> dict[str, Any]:
 def _options(facts: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
     """Say what must be added to a model config; only for files that say something of it."""
     options = []
-    if facts.get("loss", own["loss"]) != own["loss"]:
+    if "loss" in facts and facts["loss"] != own["loss"]:
         options.append("model.logit_bias_init=0.0" if facts["loss"] == "sigmoid" else "")
     if facts.get("text LoRA", "none") != "none":
         rank = facts["text LoRA"].split()[1]

@@ -5,7 +5,7 @@ ours, chooses the rule table, and says in the terms of the model what does not f
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,14 @@ from medvlp.checkpoints.adapter import (
 from medvlp.checkpoints.files import open_weights
 from medvlp.checkpoints.hlip import DUAL_TOWER, TRUNK, TWO_TOWER, two_tower_table
 from medvlp.checkpoints.hlip_facts import hlip_facts
+from medvlp.checkpoints.unimed_clip import (
+    OPEN_CLIP,
+    UNIMED_CLIP,
+    VISION,
+    VISION_PREFIX,
+    is_unimed_clip,
+)
+from medvlp.checkpoints.unimed_clip_facts import unimed_clip_facts
 from medvlp.models.two_tower import TwoTower
 from medvlp.vision.hierarchical_vit import HierarchicalViT
 
@@ -44,6 +52,7 @@ class PublishedSystem:
         tables: All rule tables, to recognise files under our names.
         vision: Published prefix of the image tower.
         vision_table: The rule table of the image tower alone.
+        open_clip: Rule table to the names that the open_clip library has for the same model.
     """
 
     name: str
@@ -54,6 +63,7 @@ class PublishedSystem:
     tables: tuple[RuleTable, ...]
     vision: str
     vision_table: RuleTable
+    open_clip: RuleTable | None = None
 
 
 def _is_hlip(model: nn.Module) -> bool:
@@ -70,6 +80,17 @@ SYSTEMS = {
         tables=(DUAL_TOWER, TWO_TOWER),
         vision="visual.trunk.",
         vision_table=TRUNK,
+    ),
+    "unimed_clip": PublishedSystem(
+        name="unimed_clip",
+        source="github.com/mbzuai-oryx/UniMed-CLIP",
+        facts=unimed_clip_facts,
+        fits=is_unimed_clip,
+        table=lambda model: UNIMED_CLIP,
+        tables=(UNIMED_CLIP,),
+        vision=VISION_PREFIX,
+        vision_table=VISION,
+        open_clip=OPEN_CLIP,
     ),
 }
 
@@ -120,12 +141,17 @@ def table_for(model: nn.Module, tensors: StateDict) -> RuleTable:
     """Choose how the names of a file are read into a model: as published, or as ours."""
     own = set(model.state_dict())
     if own.intersection(tensors) == own or recognise(tensors)[1]:
-        return OUR_NAMES
+        known = system_of(model).table(model) if is_published(model) else OUR_NAMES
+        return replace(OUR_NAMES, resizable=known.resizable)
     return system_of(model).table(model)
 
 
 def load_weights(
-    model: nn.Module, source: str | Path | StateDict, *, strict: bool = True
+    model: nn.Module,
+    source: str | Path | StateDict,
+    *,
+    strict: bool = True,
+    resize_positions: bool = False,
 ) -> LoadReport:
     """Load a file, or its tensors, under published or under our names into a whole model.
 
@@ -136,7 +162,9 @@ def load_weights(
     tensors = open_weights(source).tensors if isinstance(source, (str, Path)) else source
     table = table_for(model, tensors)
     try:
-        return load_published(model, tensors, table, strict=strict)
+        return load_published(
+            model, tensors, table, strict=strict, resize_positions=resize_positions
+        )
     except CheckpointMismatchError as error:
         name = str(source) if isinstance(source, (str, Path)) else "the file"
         raise CheckpointMismatchError(
@@ -145,7 +173,11 @@ def load_weights(
 
 
 def load_vision(
-    model: nn.Module, source: str | Path | StateDict, *, strict: bool = True
+    model: nn.Module,
+    source: str | Path | StateDict,
+    *,
+    strict: bool = True,
+    resize_positions: bool = False,
 ) -> LoadReport:
     """Load the image tower alone, from a file of the whole model or of the tower.
 
@@ -154,12 +186,15 @@ def load_vision(
     """
     tensors = open_weights(source).tensors if isinstance(source, (str, Path)) else source
     system = system_of(model)
+    ours = replace(OUR_NAMES, resizable=system.vision_table.resizable)
+    part, table = tensors, system.vision_table
+    for prefix, names in ((system.vision, system.vision_table), ("vision.", ours)):
+        found = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        if found:
+            part, table = found, names
+            break
     vision = model.get_submodule("vision")
-    for prefix, table in ((system.vision, system.vision_table), ("vision.", OUR_NAMES)):
-        part = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        if part:
-            return load_published(vision, part, table, strict=strict)
-    return load_published(vision, tensors, system.vision_table, strict=strict)
+    return load_published(vision, part, table, strict=strict, resize_positions=resize_positions)
 
 
 def check_weights(model: nn.Module, tensors: StateDict) -> tuple[dict[str, Tensor], LoadReport]:

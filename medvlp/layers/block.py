@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from medvlp.layers.attention import Attention, AttentionBackend
 from medvlp.layers.drop_path import DropPath
-from medvlp.layers.mlp import Mlp
+from medvlp.layers.mlp import Activation, Mlp
 
 
 class Block(nn.Module):
@@ -20,6 +20,7 @@ class Block(nn.Module):
         drop_path_prob: Probability of a sequence to skip a branch in training.
         attention: Attention backend.
         norm_eps: Epsilon of the LayerNorms.
+        activation: Of the MLP.
     """
 
     def __init__(
@@ -31,12 +32,13 @@ class Block(nn.Module):
         drop_path_prob: float = 0.0,
         attention: AttentionBackend = "sdpa",
         norm_eps: float = 1e-6,
+        activation: Activation = "gelu",
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attn = Attention(dim, num_heads, backend=attention)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), activation=activation)
         self.drop_path = DropPath(drop_path_prob)
 
     def forward(

@@ -74,6 +74,29 @@ class PatchEmbed3D(nn.Module):
         self._notices.once("remainder", f"{message}; they are left out, as in the published code")
 
 
+class PatchEmbed2D(nn.Module):
+    """Embed the patches of images linearly, without a bias, row by row.
+
+    Args:
+        in_channels: Channels of the images.
+        patch_size: Pixels of a side of a patch; must divide the images.
+        embed_dim: Width of the tokens.
+    """
+
+    def __init__(self, in_channels: int, patch_size: int, embed_dim: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.embed_dim = embed_dim
+        self.proj = nn.Conv2d(in_channels, embed_dim, patch_size, stride=patch_size, bias=False)
+
+    def forward(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n p e"]:
+        """Return the tokens of each image."""
+        size = self.patch_size
+        pattern = "n c (gh ph) (gw pw) -> n (gh gw) (c ph pw)"
+        patches = rearrange(image, pattern, ph=size, pw=size)
+        return F.linear(patches, self.proj.weight.flatten(1))  # as in `PatchEmbed3D`
+
+
 class ConvStemPatchEmbed(nn.Module):
     """Embed small patches linearly, then halve the grid by convolutions while widening.
 

@@ -55,6 +55,27 @@ def resample_grid(table: Float[Tensor, "1 d h w c"], grid: Size3D) -> Float[Tens
     return rearrange(resized, "1 c d h w -> 1 d h w c")
 
 
+def resample_plane(table: Float[Tensor, "m c"], num_rows: int) -> Float[Tensor, "r c"]:
+    """Resize a square 2D table behind the row of a class token, which is kept as it is.
+
+    Bicubic with aligned corners, without antialiasing; newer open_clip resizes otherwise.
+
+    Raises:
+        ValueError: If the rows behind the first, here or there, are no square.
+
+    Reference: the checkpoint loader of MetaCLIP's code, which UniMed-CLIP uses.
+    """
+    old, new = (math.isqrt(rows - 1) for rows in (len(table), num_rows))
+    if (old**2 + 1, new**2 + 1) != (len(table), num_rows):
+        raise ValueError(
+            f"{len(table)} rows came and {num_rows} are wanted: one for the class token, the "
+            "others must be a square grid"
+        )
+    plane = rearrange(table[1:], "(h w) c -> 1 c h w", h=old)
+    plane = F.interpolate(plane, size=(new, new), mode="bicubic", align_corners=True)
+    return torch.cat((table[:1], rearrange(plane, "1 c h w -> (h w) c")))
+
+
 def resample_rows(table: Float[Tensor, "1 m c"], num_rows: int) -> Float[Tensor, "1 r c"]:
     """Take the first rows of a 1D table; stretch it linearly where it has too few."""
     if num_rows <= table.shape[1]:

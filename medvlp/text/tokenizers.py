@@ -95,8 +95,14 @@ class TextTokenizer(ABC):
         self.num_truncated += sum(length > self.context_length for length in full_lengths)
 
 
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
 class WordPieceTokenizer(TextTokenizer):
     """Uncased BERT WordPiece from a vocabulary file, one piece a line.
+
+    A special token that stands in a text, such as [MASK], is that token, as with BERT's own
+    tokenizer.
 
     Args:
         vocab: Path of the file, or the name of a shipped vocabulary, such as "phantom".
@@ -114,10 +120,11 @@ class WordPieceTokenizer(TextTokenizer):
         super().__init__(context_length, padding)
         pieces = _read_vocab(vocab)
         self._ids = {piece: i for i, piece in enumerate(pieces)}
-        missing = [name for name in ("[PAD]", "[UNK]", "[CLS]", "[SEP]") if name not in self._ids]
+        missing = [name for name in _SPECIAL[:-1] if name not in self._ids]
         if missing:
             raise ValueError(f"vocabulary {vocab} lacks {', '.join(missing)}; add one per line")
         self._tokenizer = Tokenizer(WordPiece(self._ids, unk_token="[UNK]"))
+        self._tokenizer.add_special_tokens([name for name in _SPECIAL if name in self._ids])
         self._tokenizer.normalizer = BertNormalizer(lowercase=True)  # pyright: ignore
         self._tokenizer.pre_tokenizer = BertPreTokenizer()  # pyright: ignore
         self._tokenizer.post_processor = BertProcessing(  # pyright: ignore
