@@ -47,6 +47,12 @@ class Batching(ABC):
         A training epoch has this many, so that its length is known before it begins.
         """
 
+    def order(
+        self, facts: SampleFacts, batch_size: int, *, seed: int, epoch: int
+    ) -> Int[ndarray, " s"]:
+        """Shuffle the samples of a training epoch; the same on every rank."""
+        return np.random.default_rng((seed, epoch, 0)).permutation(len(facts))
+
     @abstractmethod
     def batches(
         self,
@@ -56,7 +62,7 @@ class Batching(ABC):
         *,
         generator: np.random.Generator | None,
     ) -> list[Int[ndarray, " b"]]:
-        """Cut an order of all samples into batches, the incomplete ones last.
+        """Cut the order of an epoch into batches, the incomplete ones last.
 
         Each rank gets one contiguous part of every batch, all parts of equal length.
 

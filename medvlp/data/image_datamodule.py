@@ -167,7 +167,7 @@ class ImageDataModule(LightningDataModule):
             seed=self.seed,
             rank=rank(),
             world_size=world_size(),
-            batching=Mixed(self.mixture, dataset.sizes) if training else None,
+            batching=Mixed(self.mixture, dataset.components()) if training else None,
         )
         collate = ImageCollate(self.tokenizer, self.recipe.hash)
         return resumable_loader(dataset, sampler, collate=collate, num_workers=self.num_workers)

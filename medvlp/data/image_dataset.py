@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from medvlp.data.image_recipe import ImageRecipe
 from medvlp.data.image_sets import ImageItem, ImageSet
+from medvlp.data.mixing import Component
 from medvlp.data.readers.image2d import read_image
 from medvlp.data.sampling import SampleKey, sample_generator
 from medvlp.data.statements import statements_of
@@ -61,8 +62,7 @@ class ImageDataset(Dataset[list[ImageSample]]):
         self.sets, self.recipe, self.texts = tuple(sets), recipe, texts
         self.label_names, self.seed, self.training = tuple(label_names), seed, training
         self._rows = tuple(rows)
-        self.sizes = [len(chosen) for chosen in rows]
-        self._ends = np.cumsum(self.sizes)
+        self._ends = np.cumsum([len(chosen) for chosen in rows])
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -70,6 +70,13 @@ class ImageDataset(Dataset[list[ImageSample]]):
     def __getitem__(self, keys: Sequence[SampleKey]) -> list[ImageSample]:
         """Make the samples of one batch."""
         return [self._sample(key) for key in keys]
+
+    def components(self) -> list[Component]:
+        """Describe the sets for their mixture."""
+        return [
+            Component(images.name, images.modality, images.shard_numbers(rows))
+            for images, rows in zip(self.sets, self._rows, strict=True)
+        ]
 
     def item(self, index: int) -> ImageItem:
         """Read one image as it is stored."""

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
+from numpy import ndarray
+
 from medvlp.data.packed_rows import PackedRows
 from medvlp.data.records import Skip, StudySource
 
@@ -37,11 +41,13 @@ class ImageSet(ABC):
 
     Attributes:
         name: For messages and for mixing weights.
+        modality: Of all images, for mixing; "" where it is not known or not one.
         label_names: The order of the labels in a batch.
         skips: What `open` left out, and why.
     """
 
     name: str
+    modality: str = ""
     label_names: tuple[str, ...] = ()
     skips: list[Skip]
 
@@ -67,6 +73,10 @@ class ImageSet(ABC):
     @abstractmethod
     def text_length(self, index: int) -> int:
         """Say how long the texts of an image are, in characters, without reading the image."""
+
+    def shard_numbers(self, rows: Int[ndarray, " s"]) -> Int[ndarray, " s"]:
+        """Say in which file each of these images lies, by its number, where many share one."""
+        return np.zeros(len(rows), np.int64)
 
 
 class FileImages(ImageSet):
@@ -104,6 +114,8 @@ class FileImages(ImageSet):
         if not rows:
             raise ValueError(f"{self.name} has no image in split {self.split!r}")
         self._rows = PackedRows(rows)
+        modalities = {row["metadata"]["modality"] for row in rows}
+        self.modality = modalities.pop() if len(modalities) == 1 else ""
         states = [Path(row["path"]).stat() for row in rows]
         text = repr([(state.st_size, state.st_mtime_ns) for state in states])
         self._stamp = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,7 +1,9 @@
-"""Several data sets as one stream: in full, or drawn with weights."""
+"""Several data sets as one stream: in full, or drawn with weights of sets or of modalities."""
 
-from collections.abc import Sequence
-from typing import Any
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -9,57 +11,156 @@ from numpy import ndarray
 
 from medvlp.data.batching import FixedSize, SampleFacts
 
+_LOG = logging.getLogger(__name__)
+_GOLDEN = (5**0.5 - 1) / 2  # its multiples fill the unit interval evenly, however many are taken
+
+
+@dataclass(frozen=True)
+class Component:
+    """One of the sets that are mixed; their samples stand in a row.
+
+    Attributes:
+        name: Of the set.
+        modality: Of its images; "" where it is not known.
+        shards: The shard of each sample, rising.
+    """
+
+    name: str
+    modality: str
+    shards: Int[ndarray, " s"]
+
 
 class Mixture:
     """Orders the samples of several sets that stand in a row, epoch by epoch.
 
-    Without weights an epoch shows every sample once. With weights it draws the set of each place
-    by its weight, and goes through every set in a new permutation each time it is exhausted; how
-    many samples make an epoch is then a choice.
+    Without weights and temperature an epoch shows every sample once. With either, each place of the
+    epoch belongs to a group (a set, or all sets of a modality), and a group is gone through in a
+    new permutation each time it is exhausted. The groups alternate so evenly that every batch, and
+    every rank's part of it, holds their shares to within a few samples.
 
     Args:
-        weights: One per set, not all zero; None shows every sample once.
-        epoch_size: Samples of an epoch with weights; None takes the number there are.
+        weights: Of the groups, by name or in their order, not all zero.
+        by: What a group is.
+        weight_of: "group": weights are the shares of the groups. "sample": the share of a group is
+            its weight times its size, as in UniMed-CLIP's configs, where every shard of 1000
+            samples has the weight of its set.
+        temperature: In place of weights: shares are the sizes to the power 1 / temperature. 1 draws
+            by size, 2 by its square root, and a large number nearly evenly.
+        one_per_batch: Each batch comes from one group: its negatives cannot be told apart by their
+            modality. Samples that do not fill a last batch of their group are left out.
+        epoch_size: Samples of an epoch with weights or temperature; None takes what there are.
     """
 
     def __init__(
-        self, weights: Sequence[float] | None = None, *, epoch_size: int | None = None
+        self,
+        weights: Sequence[float] | Mapping[str, float] | None = None,
+        *,
+        by: Literal["set", "modality"] = "set",
+        weight_of: Literal["group", "sample"] = "group",
+        temperature: float | None = None,
+        one_per_batch: bool = False,
+        epoch_size: int | None = None,
     ) -> None:
-        if weights is not None and (min(weights) < 0 or not any(weights)):
-            raise ValueError(f"weights are {list(weights)}, expected none below and one above 0")
-        if epoch_size is not None and (weights is None or epoch_size < 1):
-            raise ValueError(
-                f"epoch_size is {epoch_size}: it must be positive, and needs weights; without "
-                "them an epoch shows every sample once"
-            )
-        self.weights = None if weights is None else tuple(map(float, weights))
+        _check_numbers(weights, temperature, epoch_size)
+        self.weights = dict(weights) if isinstance(weights, Mapping) else weights and list(weights)
+        self.by: Literal["set", "modality"] = by
+        self.weight_of: Literal["group", "sample"] = weight_of
+        self.temperature, self.one_per_batch = temperature, one_per_batch
         self.epoch_size = epoch_size
 
-    def length(self, sizes: Sequence[int]) -> int:
-        """Count the samples of an epoch."""
-        return self.epoch_size or sum(sizes)
+    @property
+    def is_exact(self) -> bool:
+        """Whether an epoch shows every sample once."""
+        return self.weights is None and self.temperature is None
 
-    def order(self, sizes: Sequence[int], generator: np.random.Generator) -> Int[ndarray, " s"]:
+    def check(self, components: Sequence[Component]) -> None:
+        """Look for groups without a sample.
+
+        Raises:
+            ValueError: If one of them has a weight, or weights do not fit the groups.
+        """
+        shares = self.shares(components)
+        if not self.is_exact:
+            told = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+            _LOG.info("of the samples of an epoch: %s", told)
+        empty = [name for name, group in self.groups(components).items() if not len(group)]
+        if empty:
+            _LOG.warning("nothing of %s is trained on: no usable sample", ", ".join(empty))
+
+    def num_batches(self, components: Sequence[Component], batch_size: int) -> int:
+        """Count the full batches of an epoch."""
+        if self.one_per_batch and self.is_exact:
+            return sum(len(group) // batch_size for group in self.groups(components).values())
+        return (self.epoch_size or _num_samples(components)) // batch_size
+
+    def order(
+        self, components: Sequence[Component], batch_size: int, *, seed: int, epoch: int
+    ) -> Int[ndarray, " s"]:
         """List the samples of an epoch by their position in the row of all sets.
 
-        >>> sorted(Mixture().order([2, 3], np.random.default_rng(0)).tolist())
+        >>> row = [Component("a", "ct", np.zeros(2, int)), Component("b", "ct", np.zeros(3, int))]
+        >>> sorted(Mixture().order(row, 2, seed=0, epoch=0).tolist())
         [0, 1, 2, 3, 4]
         """
+        generator = np.random.default_rng((seed, epoch, 2))
+        groups = list(self.groups(components).values())
+        if self.is_exact and not self.one_per_batch:
+            return generator.permutation(_num_samples(components))
+        if self.is_exact:
+            whole = [len(group) // batch_size for group in groups]
+            chosen = generator.permutation(np.repeat(np.arange(len(groups)), whole))
+        else:
+            shares = list(self.shares(components).values())
+            count = self.num_batches(components, batch_size)
+            count *= 1 if self.one_per_batch else batch_size
+            chosen = _alternate(shares, count, generator)
+        if self.one_per_batch:
+            chosen = np.repeat(chosen, batch_size)
+        return _fill(groups, chosen, generator)
+
+    def groups(self, components: Sequence[Component]) -> dict[str, ndarray]:
+        """List the positions of each group's samples.
+
+        Raises:
+            ValueError: If a set has no modality, or two have one name.
+        """
+        ends = np.cumsum([len(one.shards) for one in components])
+        parts: dict[str, list[ndarray]] = {}
+        for one, end in zip(components, ends, strict=True):
+            name = one.modality if self.by == "modality" else one.name
+            if self.by == "modality" and not name:
+                raise ValueError(f"the set {one.name} has no modality, and they are mixed by it")
+            if self.by == "set" and name in parts and not self.is_exact:
+                raise ValueError(f"two sets are named {name}; give each its own name to mix them")
+            parts.setdefault(name, []).append(np.arange(end - len(one.shards), end))
+        return {name: np.concatenate(ranges) for name, ranges in parts.items()}
+
+    def shares(self, components: Sequence[Component]) -> dict[str, float]:
+        """Say what share of the samples each group has.
+
+        Raises:
+            ValueError: If weights do not fit the groups.
+        """
+        sizes = {name: len(group) for name, group in self.groups(components).items()}
         if self.weights is None:
-            return generator.permutation(sum(sizes))
-        if len(self.weights) != len(sizes):
-            raise ValueError(f"{len(self.weights)} weights for {len(sizes)} data sets")
-        shares = np.array(self.weights) / sum(self.weights)
-        chosen = generator.choice(len(sizes), self.length(sizes), p=shares)
-        starts = np.concatenate([[0], np.cumsum(sizes)])
-        order = np.empty(len(chosen), np.int64)
-        for number, size in enumerate(sizes):
-            places = np.flatnonzero(chosen == number)
-            rounds = -(-len(places) // size)
-            stream = [generator.permutation(size) for _ in range(rounds)]
-            if stream:
-                order[places] = starts[number] + np.concatenate(stream)[: len(places)]
-        return order
+            power = 1 / (self.temperature or 1)
+            raw = {name: size**power if size else 0.0 for name, size in sizes.items()}
+        else:
+            raw = _named(self.weights, sizes)
+            empty = [name for name, weight in raw.items() if weight and not sizes[name]]
+            if empty:
+                raise ValueError(
+                    f"there is no usable sample of {', '.join(empty)}, but a weight: look into "
+                    "quarantine.csv in the cache for what was left out, or set the weight to 0"
+                )
+            if self.weight_of == "sample":
+                raw = {name: weight * sizes[name] for name, weight in raw.items()}
+        total = sum(raw.values())
+        return {name: value / total for name, value in raw.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """Name in JSON types what decides the order."""
+        return {"kind": type(self).__name__, **vars(self)}
 
 
 class Mixed(FixedSize):
@@ -67,30 +168,92 @@ class Mixed(FixedSize):
 
     Args:
         mixture: How the sets are mixed.
-        sizes: Of the sets.
+        components: The sets.
     """
 
-    def __init__(self, mixture: Mixture, sizes: Sequence[int]) -> None:
-        self.mixture, self.sizes = mixture, tuple(sizes)
+    def __init__(self, mixture: Mixture, components: Sequence[Component]) -> None:
+        mixture.check(components)
+        self.mixture, self.components = mixture, tuple(components)
 
     def num_full_batches(self, facts: SampleFacts, batch_size: int) -> int:
         """See `Batching.num_full_batches`."""
-        return self.mixture.length(self.sizes) // batch_size
+        return self.mixture.num_batches(self.components, batch_size)
 
-    def batches(
-        self,
-        order: Int[ndarray, " s"],
-        facts: SampleFacts,
-        batch_size: int,
-        *,
-        generator: np.random.Generator | None,
-    ) -> list[Int[ndarray, " b"]]:
-        """See `Batching.batches`; with weights the mixture's order takes the place of `order`."""
-        if self.mixture.weights is not None and generator is not None:
-            order = self.mixture.order(self.sizes, generator)
-        return super().batches(order, facts, batch_size, generator=generator)
+    def order(
+        self, facts: SampleFacts, batch_size: int, *, seed: int, epoch: int
+    ) -> Int[ndarray, " s"]:
+        """See `Batching.order`."""
+        return self.mixture.order(self.components, batch_size, seed=seed, epoch=epoch)
 
     def describe(self) -> dict[str, Any]:
         """Name what decides the batches."""
-        mixture = {"weights": self.mixture.weights, "epoch_size": self.mixture.epoch_size}
-        return {"kind": type(self).__name__, **mixture, "sizes": list(self.sizes)}
+        sizes = {one.name: len(one.shards) for one in self.components}
+        return {"kind": type(self).__name__, "mixture": self.mixture.describe(), "sizes": sizes}
+
+
+def _check_numbers(
+    weights: Sequence[float] | Mapping[str, float] | None,
+    temperature: float | None,
+    epoch_size: int | None,
+) -> None:
+    if weights is not None:
+        values = list(weights.values() if isinstance(weights, Mapping) else weights)
+        if not values or min(values) < 0 or not any(values):
+            raise ValueError(f"weights are {values}, expected none below and one above 0")
+    if temperature is not None and (weights is not None or temperature <= 0):
+        raise ValueError(
+            f"temperature is {temperature}: it must be above 0, and weights must not be given "
+            "beside it"
+        )
+    if epoch_size is not None and (epoch_size < 1 or (weights is None and temperature is None)):
+        raise ValueError(
+            f"epoch_size is {epoch_size}: it must be positive, and needs weights or a temperature; "
+            "without them an epoch shows every sample once"
+        )
+
+
+def _named(
+    weights: Sequence[float] | Mapping[str, float], sizes: Mapping[str, int]
+) -> dict[str, float]:
+    """Give each group its weight."""
+    if not isinstance(weights, Mapping):
+        if len(weights) != len(sizes):
+            raise ValueError(
+                f"{len(weights)} weights for {len(sizes)} groups ({', '.join(sizes)}): give one "
+                "for each, or name them, {group: weight}"
+            )
+        return dict(zip(sizes, map(float, weights), strict=True))
+    unknown, lacking = sorted(set(weights) - set(sizes)), sorted(set(sizes) - set(weights))
+    if unknown or lacking:
+        raise ValueError(
+            f"weights name {', '.join(unknown) or 'nothing'} that is not there and leave out "
+            f"{', '.join(lacking) or 'nothing'}; the groups are {', '.join(sizes)}, and each needs "
+            "a weight (0 leaves it out)"
+        )
+    return {name: float(weights[name]) for name in sizes}
+
+
+def _num_samples(components: Sequence[Component]) -> int:
+    return sum(len(one.shards) for one in components)
+
+
+def _alternate(
+    shares: Sequence[float], count: int, generator: np.random.Generator
+) -> Int[ndarray, " s"]:
+    """Choose the group of each place: any run of places holds nearly the shares."""
+    points = (generator.random() + np.arange(count) * _GOLDEN) % 1
+    return np.searchsorted(np.cumsum(shares)[:-1], points, side="right")
+
+
+def _fill(
+    groups: Sequence[ndarray], chosen: Int[ndarray, " s"], generator: np.random.Generator
+) -> Int[ndarray, " s"]:
+    """Put the samples of each group into its places, one permutation after the other."""
+    order = np.empty(len(chosen), np.int64)
+    for number, group in enumerate(groups):
+        places = np.flatnonzero(chosen == number)
+        if len(places):
+            rounds = range(-(-len(places) // len(group)))
+            stream = np.concatenate([generator.permutation(group) for _ in rounds])
+            order[places] = stream[: len(places)]
+    return order

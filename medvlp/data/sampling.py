@@ -83,9 +83,12 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
 
     def global_batches(self) -> list[np.ndarray]:
         """List the samples of every batch of the epoch, over all ranks."""
-        order = epoch_order(len(self.facts), self.seed, self.epoch, shuffle=self.shuffle)
-        chance = np.random.default_rng((self.seed, self.epoch, 2)) if self.shuffle else None
-        batches = self.batching.batches(order, self.facts, self.batch_size, generator=chance)
+        facts, seed, epoch = self.facts, self.seed, self.epoch
+        order, chance = np.arange(len(facts)), None
+        if self.shuffle:
+            order = self.batching.order(facts, self.batch_size, seed=seed, epoch=epoch)
+            chance = np.random.default_rng((seed, epoch, 2))
+        batches = self.batching.batches(order, facts, self.batch_size, generator=chance)
         return batches[: len(self)] if self.drop_last else batches
 
     def _own(self, batch: np.ndarray, epoch: int) -> list[SampleKey]:
@@ -103,13 +106,6 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
             "batching": self.batching.describe(),
             "seed": self.seed,
         }
-
-
-def epoch_order(num_samples: int, seed: int, epoch: int, *, shuffle: bool) -> np.ndarray:
-    """Order the samples of an epoch; the same on every rank."""
-    if not shuffle:
-        return np.arange(num_samples)
-    return np.random.default_rng((seed, epoch, 0)).permutation(num_samples)
 
 
 def sample_generator(seed: int, key: SampleKey) -> np.random.Generator:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int, Int64
 from numpy import ndarray
 
 from medvlp.data.image_sets import ImageItem, ImageSet
@@ -95,6 +95,10 @@ class ShardImages(ImageSet):
     def text_length(self, index: int) -> int:
         """Count the bytes of the caption."""
         return int(self._rows[index, COLUMNS.index("text_bytes")])
+
+    def shard_numbers(self, rows: Int[ndarray, " s"]) -> Int[ndarray, " s"]:
+        """Say in which shard each of these images lies."""
+        return self._rows[rows, COLUMNS.index("shard")]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the rows to be mapped again: another process shares them."""
