@@ -49,4 +49,14 @@ TWINS: dict[str, Twin] = {
     "cq500": Twin("CQ500", "medvlp.phantom.cq500:write_cq500_twin"),
     "mr_rate": Twin("MR-RATE", "medvlp.phantom.mr_rate:write_mr_rate_twin"),
     "autopet": Twin("AutoPET", "medvlp.phantom.autopet:write_autopet_twin"),
+    "unimed": Twin(
+        "UniMed", "medvlp.phantom.unimed:write_unimed_twin", 2400, 300, shape=(64, 64, 64)
+    ),
+    "unimed_evaluation": Twin(
+        "UniMed-CLIP evaluation",
+        "medvlp.phantom.unimed_evaluation:write_unimed_evaluation_twin",
+        1,
+        10,
+        shape=(64, 64, 64),
+    ),
 }

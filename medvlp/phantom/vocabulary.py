@@ -41,6 +41,13 @@ _COMMON = """
 """
 
 
+def spelling() -> list[str]:
+    """Return the special tokens, characters and endings with which any text can be spelt out."""
+    letters = [c for c in _CHARACTERS if c.isalnum()]
+    pieces = (*letters, *_PIECES.split())
+    return [*SPECIAL_TOKENS, *_CHARACTERS, *(f"##{piece}" for piece in pieces)]
+
+
 def build_vocabulary() -> list[str]:
     """Return the tokens in the order of their ids.
 
@@ -48,9 +55,7 @@ def build_vocabulary() -> list[str]:
     can be spelt out; then whole words of the chest grammar and of the prompts, and numbers. The
     words of the head twins come last: the ids of all others are as they were without them.
     """
-    letters = [c for c in _CHARACTERS if c.isalnum()]
-    tokens = [*SPECIAL_TOKENS, *_CHARACTERS, *(f"##{c}" for c in letters)]
-    tokens += [f"##{piece}" for piece in _PIECES.split()]
+    tokens = spelling()
     tokens += sorted({word for text in _texts() for word in _words(text)} | set(_COMMON.split()))
     tokens += [str(number) for number in range(_MAX_NUMBER + 1)]
     head = (*all_wordings(), *MR_RATE_TERMS.values(), _MR_FRAMES)
