@@ -15,13 +15,15 @@ from medvlp.types import Tokens, VolumeBatch
 TEXTS_PER_FORWARD = 64
 
 
-def class_embeddings(
+def class_means(
     texts: Sequence[Sequence[str]],
     tokenizer: Callable[[list[str]], Tokens],
     embed_text: Callable[[Tokens], Tensor],
     device: torch.device,
 ) -> Float[Tensor, "k e"]:
-    """Encode the template ensemble of each class: encode all, normalise, average, normalise.
+    """Average the normalised embeddings of the sentences of each class.
+
+    A sentence that stands at several places is encoded once.
 
     Args:
         texts: For each class, its sentences; classes may have different numbers of them.
@@ -29,14 +31,28 @@ def class_embeddings(
         embed_text: Maps tokens on `device` to embeddings.
         device: Where the text tower lives.
     """
-    flat = [text for sentences in texts for text in sentences]
+    distinct = list(dict.fromkeys(text for sentences in texts for text in sentences))
+    place = {text: row for row, text in enumerate(distinct)}
     embeddings = []
-    for start in range(0, len(flat), TEXTS_PER_FORWARD):
-        tokens = tokenizer(flat[start : start + TEXTS_PER_FORWARD])
+    for start in range(0, len(distinct), TEXTS_PER_FORWARD):
+        tokens = tokenizer(distinct[start : start + TEXTS_PER_FORWARD])
         tokens = Tokens(tokens.input_ids.to(device), tokens.attention_mask.to(device))
         embeddings.append(embed_text(tokens).float())
-    parts = F.normalize(torch.cat(embeddings), dim=-1).split([len(group) for group in texts])
-    return F.normalize(torch.stack([part.mean(dim=0) for part in parts]), dim=-1)
+    rows = F.normalize(torch.cat(embeddings), dim=-1)
+    return torch.stack([rows[[place[text] for text in group]].mean(dim=0) for group in texts])
+
+
+def class_embeddings(
+    texts: Sequence[Sequence[str]],
+    tokenizer: Callable[[list[str]], Tokens],
+    embed_text: Callable[[Tokens], Tensor],
+    device: torch.device,
+) -> Float[Tensor, "k e"]:
+    """Encode the ensemble of each class: encode all, normalise, average, normalise.
+
+    See `class_means`.
+    """
+    return F.normalize(class_means(texts, tokenizer, embed_text, device), dim=-1)
 
 
 def scored_token(embedding: Float[Tensor, "b *p e"], token: int) -> Float[Tensor, "b e"]:

@@ -12,7 +12,7 @@ SCHEMA_VERSION = 1
 CHOICE_METRICS = ("balanced_accuracy", "f1_weighted", "accuracy")
 """Figures of a choice among classes: macro rows of one-of-k tasks have them."""
 
-_LATER_FIELDS = {"score_rule", "left_out"}  # files of the first release lack them
+_LATER_FIELDS = {"score_rule", "left_out", "notes"}  # files of the first release lack them
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ class Results:
         duplicates_dropped: Samples seen more than once (padding of the last global batch).
         score_rule: How similarities became scores: "pair", "cosine", "choice".
         left_out: Reason -> how many samples took no part because of it.
+        notes: What a reader of the figures should know besides.
         provenance: Checkpoint, commit, seed.
         predictions: One row per sample for `predictions.csv`; not part of the JSON.
     """
@@ -141,9 +142,15 @@ class Results:
     duplicates_dropped: int
     score_rule: str = "pair"
     left_out: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     provenance: Provenance = Provenance()
     schema_version: int = SCHEMA_VERSION
     predictions: list[dict[str, Any]] = field(default_factory=list, compare=False)
+
+    @property
+    def kind(self) -> str:
+        """First part of the protocol's name: "zero_shot", "zero_shot_catalogue"."""
+        return self.protocol.partition("/")[0]
 
     def metrics(self) -> dict[str, float]:
         """Return flat numbers for loggers, checkpoints and sweeps.

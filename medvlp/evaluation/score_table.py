@@ -57,7 +57,7 @@ class ScoreTable:
         for row in rows:
             unique.setdefault(row["sample_id"], row)
         kept = [unique[key] for key in sorted(unique)]
-        _check_rows(kept)
+        check_rows(kept)
         return cls(
             class_names=list(class_names),
             sample_ids=[row["sample_id"] for row in kept],
@@ -126,12 +126,17 @@ class ScoreTable:
         return table
 
 
-def _check_rows(rows: Sequence[dict[str, Any]]) -> None:
+def check_rows(rows: Sequence[dict[str, Any]]) -> None:
+    """Refuse scores that are not finite, and samples of different recipes.
+
+    Raises:
+        ValueError: If there are such rows.
+    """
     broken = [row["sample_id"] for row in rows if not np.isfinite(row["scores"]).all()]
     if broken:
         raise ValueError(
             f"{len(broken)} of {len(rows)} samples have scores that are not finite, first "
-            f"{broken[0]}; look for NaN in the weights or the prepared volumes"
+            f"{broken[0]}; look for NaN in the weights or the prepared scans"
         )
     recipes = sorted({row["recipe_hash"] for row in rows})
     if len(recipes) > 1:
