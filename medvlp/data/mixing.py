@@ -146,7 +146,7 @@ class Mixture:
             power = 1 / (self.temperature or 1)
             raw = {name: size**power if size else 0.0 for name, size in sizes.items()}
         else:
-            raw = _named(self.weights, sizes)
+            raw = named_weights(self.weights, sizes)
             empty = [name for name, weight in raw.items() if weight and not sizes[name]]
             if empty:
                 raise ValueError(
@@ -212,7 +212,7 @@ def _check_numbers(
         )
 
 
-def _named(
+def named_weights(
     weights: Sequence[float] | Mapping[str, float], sizes: Mapping[str, int]
 ) -> dict[str, float]:
     """Give each group its weight."""

@@ -95,7 +95,7 @@ def expand_shards(pattern: str) -> list[Path]:
     """
     paths: list[Path] = []
     for part in pattern.split("::"):
-        for name in _expand_range(part):
+        for name in expand_range(part):
             if "*" in name:
                 folder, _, last = name.rpartition("/")
                 found = sorted(Path(folder or ".").glob(last))
@@ -112,7 +112,12 @@ def expand_shards(pattern: str) -> list[Path]:
     return paths
 
 
-def _expand_range(part: str) -> list[str]:
+def expand_range(part: str) -> list[str]:
+    """List what `{000001..000212}` in a name stands for.
+
+    Raises:
+        ValueError: If the range runs backwards.
+    """
     match = _RANGE.search(part)
     if not match:
         return [part]
@@ -122,7 +127,7 @@ def _expand_range(part: str) -> list[str]:
     names: list[str] = []
     for number in range(first, last + 1):
         head = f"{part[: match.start()]}{number:0{len(match[1])}d}"
-        names += [head + tail for tail in _expand_range(part[match.end() :])]
+        names += [head + tail for tail in expand_range(part[match.end() :])]
     return names
 
 
