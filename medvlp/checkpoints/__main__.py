@@ -2,7 +2,7 @@
 
   inspect FILE                          layout, system, model config, types, hash
   verify FILE --model NAME              load strictly, run a fixed input; code 1 if it does not fit
-  convert IN OUT --model NAME --to ours|published    the same weights under other names
+  convert IN OUT --model NAME --to ours|published|open_clip    the same weights under other names
 
 NAME is a file of conf/model; key=value behind it changes that config, as in medvlp.train
 (+lora=published for a text tower with LoRA, model.logit_bias_init=0.0 for a sigmoid loss).
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--model", metavar="NAME", help="of conf/model")
     for command in (inspect, verify, convert):
         command.add_argument("--json", action="store_true", help="print JSON, no table")
-    convert.add_argument("--to", choices=("ours", "published"), required=True)
+    convert.add_argument("--to", choices=("ours", "published", "open_clip"), required=True)
     convert.add_argument(
         "--layout",
         choices=("bare", "module", "nested"),

@@ -240,6 +240,16 @@ def to_published(ours: StateDict, table: RuleTable) -> dict[str, Tensor]:
     return exported
 
 
+def fits_names(tensors: StateDict, table: RuleTable) -> bool:
+    """Tell whether every name is one that the table's rules know, or ignore, as published."""
+    lines = [(rule.published, rule.ours, rule.to_ours) for rule in table.rules]
+    return all(
+        _translate(name, lines)[0] is not None
+        or any(re.fullmatch(pattern, name) for pattern in table.ignored)
+        for name in tensors
+    )
+
+
 def nested(rules: Sequence[Rule], published: str, ours: str) -> list[Rule]:
     """Put a prefix before both names of each rule."""
     return [

@@ -8,16 +8,16 @@ from typing import Any, Literal, get_args
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from medvlp.checkpoints.adapter import to_published
+from medvlp.checkpoints.adapter import RuleTable, to_published
 from medvlp.checkpoints.files import WeightFile
 from medvlp.checkpoints.fingerprint import weights_hash
 from medvlp.checkpoints.model_configs import build_model
 from medvlp.checkpoints.systems import check_weights, differences, system_of
 from medvlp.checkpoints.verification import misfit
 
-Names = Literal["ours", "published"]
+Names = Literal["ours", "published", "open_clip"]
 OutLayout = Literal["bare", "module", "nested"]
 
 _SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
@@ -62,7 +62,7 @@ def convert_file(
         file: In any layout.
         target: Its suffix says the format. Types and bits of the tensors are kept.
         tree: Config of the model that the weights belong to.
-        names: Published ones or ours.
+        names: Ours, published ones, or those of the open_clip library for the same model.
         layout: "bare", "module" (names with that prefix), or "nested": a dictionary with
             `state_dict`, as medvlp or, for published names, the published code reads it.
         force: Replace a file that is there.
@@ -78,9 +78,7 @@ def convert_file(
     mapped, report = check_weights(model, file.tensors)
     if not report.complete:
         raise ValueError(f"{file.path} {misfit(report, differences(model, file.tensors))}")
-    renamed = (
-        to_published(mapped, system_of(model).table(model)) if names == "published" else mapped
-    )
+    renamed = mapped if names == "ours" else to_published(mapped, _names_table(model, names))
     tensors = {name: tensor.contiguous() for name, tensor in renamed.items()}
     _write(target, tensors, _wrapped(tensors, file, names, layout))
     return {
@@ -93,6 +91,18 @@ def convert_file(
     }
 
 
+def _names_table(model: nn.Module, names: Names) -> RuleTable:
+    system = system_of(model)
+    if names == "published":
+        return system.table(model)
+    if system.open_clip is None:
+        raise ValueError(
+            f"open_clip has no such model as those of {system.name}; choose --to published, or "
+            "safetensors under our names (--to ours)"
+        )
+    return system.open_clip
+
+
 def _wrapped(
     tensors: dict[str, Tensor], file: WeightFile, names: Names, layout: OutLayout
 ) -> dict[str, Any]:
@@ -101,7 +111,7 @@ def _wrapped(
     with_prefix = {f"module.{name}": tensor for name, tensor in tensors.items()}
     if layout == "module":
         return with_prefix
-    if names == "ours":
+    if names != "published":
         return {"state_dict": tensors}
     # The published code takes seven characters off every name, and wants to know the epoch.
     told = {"epoch": file.beside.get("epoch", 0), "name": file.beside.get("name", file.path.stem)}

@@ -1,6 +1,5 @@
 """Read published weight files safely, whatever they are wrapped in."""
 
-import codecs
 import pickle
 import re
 import zipfile
@@ -29,7 +28,6 @@ _NUMPY_NUMBER = [
     (_SCALAR, "numpy._core.multiarray.scalar"),
     (np.dtype, "numpy.dtype"),
     np.dtypes.Float64DType,
-    codecs.encode,
 ]
 # What a damaged or foreign file makes the reader raise.
 _UNREADABLE = (RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError)
@@ -194,10 +192,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_pytorch(path: Path) -> Any:
     mmap = zipfile.is_zipfile(path) and path.suffix != ".safetensors"
     try:
-        with (
-            safe_globals(_NUMPY_NUMBER),
-            path.open("rb") as file,
-        ):  # by its name, torch would take some for safetensors
+        # opened here, because by its name torch would take some for safetensors
+        with safe_globals(_NUMPY_NUMBER), path.open("rb") as file:
             source = path if mmap else file
             return torch.load(source, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:

@@ -11,6 +11,7 @@ from torch import nn
 
 from medvlp.checkpoints.adapter import LoadReport
 from medvlp.checkpoints.mae import init_from_mae
+from medvlp.checkpoints.metaclip import init_from_metaclip
 from medvlp.checkpoints.systems import load_vision, load_weights
 from medvlp.vision.hierarchical_vit import HierarchicalViT
 
@@ -53,6 +54,44 @@ class MAEInit:
         return report
 
 
+class MetaCLIPInit:
+    """Start the image tower, its projection and the scale from MetaCLIP, as UniMed-CLIP starts.
+
+    MetaCLIP's text tower is dropped, the model's own keeps its start. Positions of another image
+    size are resized.
+
+    Args:
+        path: A MetaCLIP file of the same patch, width and depth, such as `b16_400m.pt`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+
+    in_evaluation = False
+
+    def __init__(self, path: str) -> None:
+        self.path = _existing(path)
+
+    def __call__(self, model: nn.Module) -> LoadReport:
+        """Fill the image side and log what became of every weight.
+
+        Raises:
+            CheckpointMismatchError: If the weights do not fit the tower.
+            ValueError: If the file or the model is of another kind.
+        """
+        report = init_from_metaclip(model, self.path)
+        _LOG.info(
+            "image tower, projection and scale from %s: %d tensors loaded, %d of its text tower "
+            "dropped, %d tensors of ours keep their own start%s",
+            self.path,
+            len(report.loaded),
+            len(report.ignored),
+            len(report.missing),
+            "".join(f"; {name} resized, {how}" for name, how in report.resized.items()),
+        )
+        return report
+
+
 class PublishedInit:
     """Start from a published file, or from a checkpoint of ours: weights only, strict.
 
@@ -60,18 +99,28 @@ class PublishedInit:
         path: File in any published layout, or written by `medvlp.train`.
         part: "model" for everything, "vision" for the image tower alone.
         in_evaluation: Load also where nothing is trained, so that published weights are evaluated.
+        resize_positions: Resize positions that were learnt at another image size; without it such
+            a file does not fit.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If `part` is unknown.
     """
 
-    def __init__(self, path: str, *, part: Part = "model", in_evaluation: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        part: Part = "model",
+        in_evaluation: bool = False,
+        resize_positions: bool = False,
+    ) -> None:
         if part not in get_args(Part):
             raise ValueError(f"init.part {part!r} is unknown; choose {', '.join(get_args(Part))}")
         self.path = _existing(path)
         self.part = part
         self.in_evaluation = in_evaluation
+        self.resize_positions = resize_positions
 
     def __call__(self, model: nn.Module) -> LoadReport:
         """Load strictly and log what became of every weight.
@@ -80,7 +129,7 @@ class PublishedInit:
             CheckpointMismatchError: If anything is missing, unexpected or misshapen.
         """
         load = load_weights if self.part == "model" else load_vision
-        report = load(model, self.path)
+        report = load(model, self.path, resize_positions=self.resize_positions)
         _LOG.info("%s from %s: %s", self.part, self.path, report)
         return report
 

@@ -9,7 +9,7 @@ import torch
 from medvlp.checkpoints.files import WeightFile, open_weights
 from medvlp.checkpoints.fingerprint import not_finite, weights_hash
 from medvlp.checkpoints.model_configs import fitting_models
-from medvlp.checkpoints.systems import recognise
+from medvlp.checkpoints.systems import naming, recognise
 
 CARRIED = "medvlp"
 """The entry of a training checkpoint of ours with its configuration, recipe and commit."""
@@ -23,13 +23,13 @@ def inspect_file(path: str | Path) -> dict[str, Any]:
         ValueError: If it cannot be read safely, or holds no weights.
     """
     file = open_weights(path)
-    system, ours, facts = recognise(file.tensors)
+    system, _, facts = recognise(file.tensors)
     dtypes = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in file.tensors.values())
     return {
         "file": str(file.path),
         "bytes": file.path.stat().st_size,
         "layout": str(file.layout),
-        "names": "unknown" if system is None else "ours" if ours else "published",
+        "names": naming(file.tensors),
         "tensors": len(file.tensors),
         "parameters": sum(tensor.numel() for tensor in file.tensors.values()),
         "dtypes": dict(dtypes),

@@ -18,6 +18,7 @@ from medvlp.checkpoints.adapter import (
     RuleTable,
     StateDict,
     compare,
+    fits_names,
     load_published,
     to_published,
 )
@@ -135,6 +136,17 @@ def recognise(tensors: StateDict) -> tuple[PublishedSystem | None, bool, dict[st
             if facts is not None:
                 return system, True, facts
     return None, False, {}
+
+
+def naming(tensors: StateDict) -> str:
+    """Say whose names these are: "ours", "published", "open_clip" or "unknown"."""
+    system, ours, _ = recognise(tensors)
+    if system is None:
+        return "unknown"
+    if ours:
+        return "ours"
+    theirs = system.open_clip is not None and fits_names(tensors, system.open_clip)
+    return "open_clip" if theirs else "published"
 
 
 def table_for(model: nn.Module, tensors: StateDict) -> RuleTable:

@@ -8,7 +8,7 @@ from medvlp.checkpoints.files import WeightFile
 from medvlp.checkpoints.fingerprint import fingerprint, not_finite, weights_hash
 from medvlp.checkpoints.inspection import CARRIED
 from medvlp.checkpoints.model_configs import build_model
-from medvlp.checkpoints.systems import check_weights, differences, load_weights, recognise
+from medvlp.checkpoints.systems import check_weights, differences, load_weights, naming
 from medvlp.models.two_tower import TwoTower
 
 
@@ -30,7 +30,7 @@ def verify_file(file: WeightFile, tree: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {
         "file": str(file.path),
         "layout": str(file.layout),
-        "names": "ours" if recognise(file.tensors)[1] else "published",
+        "names": naming(file.tensors),
         "weights hash": weights_hash(file.tensors),
         "fits": fits,
         "verdict": "",

@@ -4,18 +4,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from medvlp.checkpoints.adapter import to_published
 from medvlp.checkpoints.hlip import export_hlip
+from medvlp.checkpoints.unimed_clip import UNIMED_CLIP
 from medvlp.layers.block import Block
+from medvlp.layers.mlp import MlpProjection
 from medvlp.layers.patch_embed import PatchEmbed3D
 from medvlp.layers.pooling import DualTokenPooling
 from medvlp.layers.pos_embed import ScanPositions
 from medvlp.models.two_tower import TwoTower
 from medvlp.text.hf_encoder import HFEncoder
 from medvlp.vision.hierarchical_vit import HierarchicalViT
+from medvlp.vision.image_vit import ImageViT
 
 WIDTH = 12
 TEXT: dict[str, Any] = {
@@ -96,4 +101,75 @@ def make_vit(width: int, *, depth: int, patch: int, positions: int) -> dict[str,
         "patch_embed.proj.bias": torch.randn(width),
         "norm.weight": torch.randn(width),
         "norm.bias": torch.randn(width),
+    }
+
+
+def make_unimed_clip(
+    *,
+    image_size: int = 32,
+    patch_size: int = 8,
+    width: int = 64,
+    embed_dim: int = 12,
+    text: Mapping[str, Any] = TEXT,
+    seed: int = 0,
+    **options: Any,
+) -> TwoTower:
+    """Make a small UniMed-CLIP; `options` are those of `TwoTower`."""
+    torch.manual_seed(seed)
+    encoder = HFEncoder(text)
+    hidden = (encoder.width + embed_dim) // 2
+    return TwoTower(
+        ImageViT(image_size, patch_size, width=width, depth=2, num_heads=width // 64),
+        encoder,
+        image_projection=nn.Linear(width, embed_dim, bias=False),
+        text_projection=MlpProjection(encoder.width, hidden, embed_dim),
+        **options,
+    )
+
+
+def published_unimed_clip(model: TwoTower) -> dict[str, Tensor]:
+    """Give a small UniMed-CLIP its published names."""
+    exported = to_published(model.state_dict(), UNIMED_CLIP)
+    return {name: tensor.clone() for name, tensor in exported.items()}
+
+
+def write_released(folder: Path, weights: Mapping[str, Tensor], *, numpy: int = 2) -> Path:
+    """Write a training checkpoint as UniMed-CLIP released them: its rate is a NumPy number.
+
+    Args:
+        numpy: Major version whose name of that number's constructor the file holds.
+    """
+    moments = {"step": 7, "exp_avg": torch.zeros(2), "exp_avg_sq": torch.zeros(2)}
+    group = {"lr": np.float64(3e-4), "betas": (0.9, 0.98), "params": [0]}
+    content = {
+        "epoch": 10,
+        "name": "b16_400m",
+        "state_dict": {f"module.{key}": tensor for key, tensor in weights.items()},
+        "optimizer": {"state": {0: moments}, "param_groups": [group]},
+        "scaler": {"scale": 65536.0, "_growth_tracker": 0},
+    }
+    path = folder / "released.pt"
+    torch.save(content, path, _use_new_zipfile_serialization=numpy > 1)
+    if numpy == 1:
+        modern = path.read_bytes()
+        assert modern.count(b"numpy._core.multiarray") == 1
+        path.write_bytes(modern.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    return path
+
+
+def make_metaclip(
+    *, image_size: int = 32, patch_size: int = 8, width: int = 64, embed_dim: int = 12
+) -> dict[str, Tensor]:
+    """Make the weights of a small MetaCLIP: the same image tower beside CLIP's own text tower."""
+    sizes = {"image_size": image_size, "patch_size": patch_size, "width": width}
+    source = make_unimed_clip(**sizes, embed_dim=embed_dim, seed=3, logit_scale_init=4.5)
+    weights = published_unimed_clip(source)
+    return {n: t for n, t in weights.items() if not n.startswith("text_encoder.")} | {
+        "positional_embedding": torch.randn(77, 8),
+        "token_embedding.weight": torch.randn(20, 8),
+        "transformer.resblocks.0.ln_1.weight": torch.randn(8),
+        "transformer.resblocks.0.attn.in_proj_weight": torch.randn(24, 8),
+        "ln_final.weight": torch.randn(8),
+        "ln_final.bias": torch.randn(8),
+        "text_projection": torch.randn(8, embed_dim),
     }
