@@ -20,6 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from medvlp import slurm
 from medvlp.override_advice import all_keys, explain, first_value, nearest
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
@@ -48,9 +49,11 @@ def config_dir() -> Path:
 def register_resolvers() -> None:
     """Register the interpolations that the YAML files use.
 
-    `${token_grid:img_size,patch_size}` is the grid of whole patches of a volume, per axis.
+    `${token_grid:img_size,patch_size}` is the grid of whole patches of a volume, per axis;
+    `${run_stamp:${now:FORMAT}}` names a run by the clock, or by its Slurm job.
     """
     OmegaConf.register_new_resolver("token_grid", token_grid, replace=True)
+    OmegaConf.register_new_resolver("run_stamp", slurm.run_stamp, replace=True)
 
 
 def token_grid(size: Sequence[int], patch: Sequence[int]) -> list[int]:

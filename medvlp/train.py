@@ -14,7 +14,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from medvlp import config, lightning_noise
+from medvlp import config, lightning_noise, slurm
 from medvlp.user_errors import one_line_errors
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ def train(cfg: DictConfig) -> float | None:
     tree = config.resolve(cfg)
     config.check_keys(tree)
     source = config.plain(cfg)
+    requeued = slurm.checkpoint_of_requeued(Path(tree["paths"]["run"]) / "checkpoints")
+    tree["ckpt_path"] = str(requeued) if requeued else tree["ckpt_path"]
 
     import lightning.pytorch as pl
     import torch
     from hydra.utils import instantiate
-
-    from medvlp.callbacks.provenance import Provenance
 
     lightning_noise.hush()
     pl.seed_everything(tree["seed"], workers=True, verbose=False)
@@ -48,14 +48,7 @@ def train(cfg: DictConfig) -> float | None:
         torch.set_num_threads(tree["num_threads"])
     datamodule = instantiate(tree["data"], _convert_="all")
     system = instantiate(_resumed(tree["system"], tree["ckpt_path"]), _convert_="all")
-    callbacks = list(instantiate(tree["callbacks"], _convert_="all").values())
-    loggers = list(instantiate(tree["logger"], _convert_="all").values())
-    trainer: pl.Trainer = instantiate(
-        tree["trainer"],
-        callbacks=[*callbacks, Provenance(tree, source)],
-        logger=loggers,
-        _convert_="all",
-    )
+    trainer = _trainer(tree, source)
     if trainer.is_global_zero:
         print(_headline(trainer, system, tree))  # noqa: T201
     _fit(trainer, system, datamodule, tree)
@@ -68,6 +61,20 @@ def train(cfg: DictConfig) -> float | None:
             f"{tree['metric']} = {value:.4f}; everything lies in {tree['paths']['run']}"
         )
     return value
+
+
+def _trainer(tree: dict[str, Any], source: dict[str, Any]) -> "pl.Trainer":
+    from hydra.utils import instantiate
+
+    from medvlp.callbacks.provenance import Provenance
+
+    callbacks = instantiate(tree["callbacks"], _convert_="all").values()
+    return instantiate(
+        tree["trainer"],
+        callbacks=[*callbacks, Provenance(tree, source)],
+        logger=list(instantiate(tree["logger"], _convert_="all").values()),
+        _convert_="all",
+    )
 
 
 def _fit(

@@ -51,7 +51,7 @@ class ExactResume(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Stop between steps if asked to; else seed the step."""
-        if self._interrupted and not _open_batches(trainer):
+        if self._interrupted and not count_open_batches(trainer):
             raise KeyboardInterrupt
         place = (self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
@@ -82,7 +82,7 @@ class ExactResume(Callback):
         that Lightning resumes from correctly in the middle of an epoch and at its end.
         """
         progress, epochs = _progress(trainer)
-        per_epoch, open_batches = trainer.num_training_batches, _open_batches(trainer)
+        per_epoch, open_batches = trainer.num_training_batches, count_open_batches(trainer)
         countable = pl_module.automatic_optimization and math.isfinite(per_epoch)
         if not countable or not progress.total.ready:
             return
@@ -116,7 +116,7 @@ def _progress(trainer: pl.Trainer) -> tuple[Any, Any]:
     return trainer.fit_loop.epoch_loop.batch_progress, trainer.fit_loop.epoch_progress
 
 
-def _open_batches(trainer: pl.Trainer) -> int:
+def count_open_batches(trainer: pl.Trainer) -> int:
     """Count the batches since the last optimizer step; there is one at the end of an epoch."""
     done = _progress(trainer)[0].current.processed
     return 0 if done == trainer.num_training_batches else done % trainer.accumulate_grad_batches
