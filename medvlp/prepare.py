@@ -3,7 +3,7 @@
 Raw scans are checked, resampled by the recipe, compressed into the cache and described. It may be
 stopped or killed and run again at any time: what is done is kept. `engine=local|dask|slurm` says
 where, `masks=import|totalsegmentator` adds organ masks, `preview=true` shows one batch. Of 2D
-images every one is looked at.
+images every one is looked at. Annotation files and images become web shards (`data=unimed/...`).
 """
 
 import sys
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from medvlp.data.manifest import Manifest
     from medvlp.data.progress import ScanProgress
     from medvlp.data.records import StudySource
+    from medvlp.data.shard_manifest import ShardManifest
 
 config.register_resolvers()
 
@@ -97,6 +98,59 @@ def prepare_images(cfg: DictConfig) -> None:
         console.print(f"everything lies in {found.folder}", soft_wrap=True)
     if tree["preview"]:
         _preview(console, tree)
+
+
+def prepare_shards(cfg: DictConfig) -> list["ShardManifest"]:
+    """Write the web shards of a resolved tree and describe them on the terminal.
+
+    A source that cannot be prepared is told at once, and the others are prepared all the same.
+
+    Returns:
+        What was prepared.
+
+    Raises:
+        PreparationError: At the end, if a source could not be prepared or lacks too many samples.
+    """
+    tree = _resolved(cfg)
+
+    from hydra.utils import instantiate
+    from rich.console import Console
+
+    from medvlp.data.engine import PreparationError
+    from medvlp.data.progress import RateBar
+    from medvlp.data.shard_summary import (
+        caption_table,
+        check_skipped,
+        counts_table,
+        reasons_table,
+    )
+
+    console = Console()
+    preparation = instantiate(tree["data"], _convert_="all")
+    preparation.materialise()
+    manifests: list[ShardManifest] = []
+    failed: list[str] = []
+    for name in preparation.sources:
+        try:
+            with RateBar(f"preparing {name}", "rows") as bar:
+                manifest = preparation.prepare(name, on_row=bar.advance)
+            if not bar.num_done:
+                console.print(f"{name}: all shards were there")
+            console.print(caption_table(name, manifest))
+            manifests.append(manifest)
+            check_skipped(name, manifest, allowed=float(tree["max_quarantine_share"]))
+        except (PreparationError, ValueError, OSError) as error:
+            failed.append(f"{name}: {error}")
+    if manifests:
+        console.print(counts_table(manifests))
+        if any(manifest.num_skipped for manifest in manifests):
+            console.print(reasons_table(manifests))
+            console.print("quarantine.csv beside the shards names each row that was left out")
+        console.print(f"everything lies in {preparation.out_dir.resolve()}", soft_wrap=True)
+    if failed:
+        message = f"{len(failed)} of {len(preparation.sources)} sources: " + "; ".join(failed)
+        raise PreparationError(message if len(preparation.sources) > 1 else failed[0])
+    return manifests
 
 
 def _resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -180,7 +234,9 @@ def _preview(console: "Console", tree: dict[str, Any]) -> None:
 def _job(cfg: DictConfig) -> None:
     try:
         with one_line_errors():
-            if "source" in cfg.data:
+            if "sources" in cfg.data:
+                prepare_shards(cfg)
+            elif "source" in cfg.data:
                 prepare(cfg)
             else:
                 prepare_images(cfg)
