@@ -1,4 +1,4 @@
-"""Plots of a result file: ROC curves, AUROC per finding, reliability; PNG."""
+"""Plots of a result file: ROC curves, AUROC per finding, reliability, accuracy per set; PNG."""
 
 import math
 from pathlib import Path
@@ -6,21 +6,31 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from medvlp.evaluation import catalogue_report
+from medvlp.evaluation.published_unimed import mean_rows, set_rows
 from medvlp.evaluation.results import Finding, Results
 
 _TIER_COLOURS = ("#1f6f8b", "#d1793b", "#6a8d3a", "#8a5a9e")
+_SET_COLOURS = (*_TIER_COLOURS, "#b04a5a", "#4a6fb0")
 _GREY = "#888888"
 DPI = 120
 
 
 def write_plots(results: Results, folder: str | Path) -> list[Path]:
-    """Write `roc.png`, `findings.png` and `reliability.png`; nothing without a scored finding."""
-    if not results.findings:
+    """Write `roc.png`, `findings.png` and `reliability.png`, or `sets.png` for labelled sets.
+
+    Nothing is written without a scored finding or set.
+    """
+    of_sets = results.kind == catalogue_report.KIND
+    if not results.findings and not of_sets:
         return []
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    canvases = {"roc": plot_roc(results), "findings": plot_findings(results)}
-    if results.score_rule != "cosine":  # of probabilities only
+    if of_sets:
+        canvases = {"sets": plot_sets(results)}
+    else:
+        canvases = {"roc": plot_roc(results), "findings": plot_findings(results)}
+    if results.findings and results.score_rule != "cosine":  # of probabilities only
         canvases["reliability"] = plot_reliability(results)
     paths = []
     for name, canvas in canvases.items():
@@ -81,6 +91,30 @@ def plot_findings(results: Results) -> Canvas:
         if tier:
             axes.barh(0, 0, color=colour, label=tier)
     canvas.legend(loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+    return canvas
+
+
+def plot_sets(results: Results) -> Canvas:
+    """Draw the accuracy of every set with its interval, by modality, beside that of chance."""
+    rows = {macro.name: macro.figures for macro in set_rows(results)}
+    groups = {one.name: one.findings for one in mean_rows(results)[1:] if one.findings}
+    grouped = [(group, name) for group, names in groups.items() for name in names]
+    grouped += [("", name) for name in rows if name not in {name for _, name in grouped}]
+    canvas = Canvas(figsize=(7, 1.2 + 0.26 * len(grouped)), layout="constrained")
+    axes = canvas.subplots()
+    for place, (group, name) in enumerate(grouped):
+        accuracy = rows[name]["acc"]
+        colour = _SET_COLOURS[list(groups).index(group) % len(_SET_COLOURS)] if group else _GREY
+        first = place == 0 or grouped[place - 1][0] != group
+        label = (group or "not averaged") if first else None
+        axes.barh(place, accuracy.value, color=colour, height=0.7, label=label)
+        axes.plot([accuracy.low, accuracy.high], [place, place], color="black", linewidth=1)
+        chance = rows[name]["chance"].value
+        axes.plot([chance, chance], [place - 0.4, place + 0.4], color="black", linestyle=":")
+    axes.set_yticks(range(len(grouped)), [name for _, name in grouped], fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1), xlabel="accuracy, 95 % interval; dotted: chance", title=results.protocol)
+    canvas.legend(loc="outside lower center", ncols=6, fontsize=8, frameon=False)
     return canvas
 
 

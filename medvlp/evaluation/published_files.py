@@ -1,4 +1,4 @@
-"""HLIP's published result files, written from results: same folders, names, keys, spelling."""
+"""Published result files, written from results: same folders, names, keys, spelling."""
 
 import csv
 import json
@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medvlp.evaluation import catalogue_report
 from medvlp.evaluation.published import hlip_layout, pub_brain_5_layout, retrieval_layout
+from medvlp.evaluation.published_unimed import slip_layout
 from medvlp.evaluation.results import Results
 
 
 def write_published(results: Mapping[str, Results], folder: str | Path, model: str) -> list[Path]:
     """Write `results/<data set>/<model>/` below the folder and return the files.
 
+    UniMed-CLIP's labelled sets give `slip.txt`, a line of JSON for each. All others are HLIP's.
     Findings scored one by one give `logits_<template>.csv` (a probability per class, although the
     name says logits) and `results_<template>.json`. Tasks give
     `<task>_<detection or classification>_<template>_<prompts>.csv`, and all of them together
@@ -31,7 +34,9 @@ def write_published(results: Mapping[str, Results], folder: str | Path, model: s
     for name, result in results.items():
         kind, data, template, *classes = (*result.protocol.split("/"), "", "")
         target = root / (data or name) / model
-        if "image_to_text" in {macro.name for macro in result.macros}:
+        if kind == catalogue_report.KIND:
+            files.append(_write_slip(root / name / model / "slip.txt", result))
+        elif "image_to_text" in {macro.name for macro in result.macros}:
             target = root / name / model
             files.append(_write_json(target / "retrieval.json", retrieval_layout(result)))
         elif kind == "zero_shot" and result.score_rule == "choice":
@@ -52,6 +57,16 @@ def write_published(results: Mapping[str, Results], folder: str | Path, model: s
 def _write_json(path: Path, layout: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(_without_nan(layout), indent=4) + "\n", encoding="utf-8")
+    return path
+
+
+def _write_slip(path: Path, result: Results) -> Path:
+    """Write the lines of the published evaluation after training's first epoch, or of none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(_without_nan(line)) for line in slip_layout(result)]
+    path.write_text(
+        "".join(f"Saving results for Epoch 0\n{line}\n" for line in lines), encoding="utf-8"
+    )
     return path
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from medvlp.evaluation import catalogue_report
 from medvlp.evaluation.results import Figure, Macro, Results
 
 WIDTH = 100
@@ -23,7 +24,9 @@ _COLUMNS = ("finding", "tier", "pos", "prev", "AUROC [95 %]", "AP [95 %]")
 def print_table(results: Results, console: Console | None = None) -> None:
     """Print the table with its notes; its width does not depend on the terminal's."""
     console = console or Console(width=WIDTH)
-    console.print(_rich_table(results))
+    of_sets = results.kind == catalogue_report.KIND
+    for table in catalogue_report.rich_tables(results) if of_sets else [_rich_table(results)]:
+        console.print(table)
     for note in _notes(results):
         console.print(note, highlight=False, markup=False)
 
@@ -37,6 +40,9 @@ def to_text(results: Results) -> str:
 
 def to_markdown(results: Results) -> str:
     """Return the table and its notes as Markdown."""
+    if results.kind == catalogue_report.KIND:
+        lines = catalogue_report.markdown_lines(results)
+        return "\n".join([*lines, *(f"- {note}" for note in _notes(results))]) + "\n"
     if not _is_ranked(results):
         lines = [f"### {results.protocol}", ""]
         for macro in results.macros:
@@ -149,7 +155,9 @@ def _notes(results: Results) -> list[str]:
         f"{results.num_samples} samples of {results.num_patients} patients; intervals: "
         f"{boot['level']:.0%} bootstrap over patients, {boot['resamples']} resamples",
     ]
-    if _is_ranked(results):
+    if results.kind == catalogue_report.KIND:
+        notes.append(catalogue_report.LEGEND)
+    elif _is_ranked(results):
         notes.append("chance: AUROC 0.500, AP = prevalence (prev)")
     else:
         notes.append("chance: of n items, mean rank (n + 1) / 2, R@k k / n")
@@ -182,7 +190,7 @@ def _notes(results: Results) -> list[str]:
         notes.append(f"not scored: {len(results.skipped)} ({named})")
     if results.duplicates_dropped:
         notes.append(f"duplicate samples dropped: {results.duplicates_dropped}")
-    return notes
+    return notes + results.notes
 
 
 def _subgroup_lines(results: Results) -> list[str]:
