@@ -74,6 +74,13 @@ class ImageSet(ABC):
     def text_length(self, index: int) -> int:
         """Say how long the texts of an image are, in characters, without reading the image."""
 
+    def families(self, rows: Int[ndarray, " s"]) -> Int[ndarray, " s"]:
+        """Give these images numbers: images that a split must not part have the same one.
+
+        By default those of one patient, whom each image is read to find.
+        """
+        return np.array([_number(self[int(row)].patient_id) for row in rows], np.int64)
+
     def shard_numbers(self, rows: Int[ndarray, " s"]) -> Int[ndarray, " s"]:
         """Say in which file each of these images lies, by its number, where many share one."""
         return np.zeros(len(rows), np.int64)
@@ -132,6 +139,16 @@ class FileImages(ImageSet):
         content = Path(row.pop("path")).read_bytes()
         return ImageItem(content=content, **row)
 
+    def families(self, rows: Int[ndarray, " s"]) -> Int[ndarray, " s"]:
+        """Give images of one patient the same number."""
+        patients = (self._rows[int(row)]["patient_id"] for row in rows)
+        return np.array([_number(patient) for patient in patients], np.int64)
+
     def text_length(self, index: int) -> int:
         """Count the characters of all sections."""
         return sum(map(len, self._rows[index]["texts"].values()))
+
+
+def _number(patient_id: str) -> int:
+    digest = hashlib.blake2b(patient_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

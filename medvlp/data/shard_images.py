@@ -96,6 +96,13 @@ class ShardImages(ImageSet):
         """Count the bytes of the caption."""
         return int(self._rows[index, COLUMNS.index("text_bytes")])
 
+    def families(self, rows: Int[ndarray, " s"]) -> Int[ndarray, " s"]:
+        """Give images of the same number of bytes the same number: copies are never parted.
+
+        Shards do not say of whom an image is.
+        """
+        return self._rows[rows, COLUMNS.index("image_bytes")]
+
     def shard_numbers(self, rows: Int[ndarray, " s"]) -> Int[ndarray, " s"]:
         """Say in which shard each of these images lies."""
         return self._rows[rows, COLUMNS.index("shard")]
