@@ -101,6 +101,7 @@ class ImageBatch(TypedDict):
         recipe_hash: Hash of the preprocessing contract that made `image`.
         labels: 1 present, 0 absent, -1 unknown, in the order of the label names.
         metadata: One per image: modality and the like.
+        replaced: Of which damaged images others took the place, and why.
         tokens: See `VolumeBatch`, and so for the fields that follow.
         text_study: The row of the image each text belongs to.
         text_kind: A `TextKind` per text.
@@ -117,6 +118,7 @@ class ImageBatch(TypedDict):
     recipe_hash: str
     labels: Int[Tensor, "b k"]
     metadata: list[dict[str, str]]
+    replaced: NotRequired[list[tuple[str, str]]]
     tokens: NotRequired[Tokens]
     text_study: NotRequired[Int[Tensor, " t"]]
     text_kind: NotRequired[Int[Tensor, " t"]]

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from medvlp.data.batch_memory import stack
-from medvlp.data.image_dataset import ImageSample
+from medvlp.data.image_dataset import ImageSample, ImageSamples
 from medvlp.data.volume_dataset import PackedSamples, Sample
 from medvlp.types import ImageBatch, Tokens, VolumeBatch
 
@@ -76,8 +76,10 @@ class ImageCollate(_Collate):
 
     def __call__(self, samples: Sequence[ImageSample]) -> ImageBatch:
         """Stack samples in their order."""
+        packed = isinstance(samples, ImageSamples)
         batch = {
-            "image": stack([sample.image for sample in samples]),
+            "image": samples.images if packed else stack([sample.image for sample in samples]),
+            "replaced": [(skip.id, skip.reason) for skip in samples.replaced] if packed else [],
             "num_scans": torch.ones(len(samples), dtype=torch.int64),
             "study_id": [sample.sample_id for sample in samples],
             **self._described(samples),

@@ -1,32 +1,39 @@
-"""Look at every 2D image once before training: what is damaged is known, counted and left out."""
+"""Look at every 2D image once before training: what is damaged is known, counted and left out.
 
-import csv
-import hashlib
+Millions of images take long: the pass runs in several processes, keeps what it has found piece by
+piece, and goes on there after an interruption.
+"""
+
 import io
 import json
+import shutil
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from jaxtyping import Int
+from numpy import ndarray
 from torch.utils.data import DataLoader, Dataset
 
 from medvlp.data.cache import require_writable, write_atomically
-from medvlp.data.image_dataset import decode
+from medvlp.data.caption_choice import has_caption
+from medvlp.data.image_montage import write_image_montage
 from medvlp.data.image_sets import ImageSet
+from medvlp.data.progress import RateBar
+from medvlp.data.quarantine import quarantine_file, summarise_skips, write_quarantine
+from medvlp.data.readers.image2d import Image2D, looks_whole, read_header, read_image
 from medvlp.data.readers.registry import ReadError
 from medvlp.data.records import Skip
 
-_SUMMARY, _REFUSED, _QUARANTINE, _PICTURE = (
-    "inspection.json",
-    "refused.npy",
-    "quarantine.csv",
-    "quality.png",
-)
-_CHUNK = 64
+_SUMMARY, _ROWS, _PICTURE, _PIECES = "summary.json", "rows.npz", "quality.png", "pieces"
+_CHUNK = 64  # images that a worker looks at before it reports
+_PIECE = 512 * _CHUNK  # images whose facts are written together
 _SHOWN = 24
+_NO_CAPTION = "no caption: not trained on"
 
 
 @dataclass(frozen=True)
@@ -37,17 +44,21 @@ class Inspection:
         folder: Holds quarantine.csv and quality.png.
         num_images: Looked at.
         refused: Positions of the images that cannot be used, rising.
+        without_caption: Positions of sound images whose texts are empty or only a marker.
         modes: Pillow mode to number of images: "L" grey, "RGB", "P" palette, "I;16" 16 bits.
         sizes: Least, median and largest width and height.
         skips: Reasons, each with its number, of what is left out.
+        notes: What else to know, each with its number.
     """
 
     folder: Path
     num_images: int
-    refused: np.ndarray
+    refused: Int[ndarray, " r"]
+    without_caption: Int[ndarray, " t"]
     modes: dict[str, int]
     sizes: dict[str, list[int]]
     skips: dict[str, int]
+    notes: dict[str, int]
 
     def rows(self) -> list[tuple[str, str]]:
         """List what was found, for a table."""
@@ -56,14 +67,21 @@ class Inspection:
         return [
             ("images", f"{self.num_images:,}"),
             ("left out", f"{len(self.refused):,}"),
+            ("without a caption", f"{len(self.without_caption):,}"),
             ("width x height", f"{median} (from {least} to {largest})"),
             ("modes", ", ".join(f"{mode} {count:,}" for mode, count in self.modes.items())),
+            *((note, f"{count:,}") for note, count in self.notes.items()),
             *((f"left out: {reason}", f"{count:,}") for reason, count in self.skips.items()),
         ]
 
 
 def inspect_images(
-    images: ImageSet, cache_dir: Path, *, num_workers: int = 0, montage: int = _SHOWN
+    images: ImageSet,
+    cache_dir: Path,
+    *,
+    num_workers: int = 0,
+    montage: int = _SHOWN,
+    header_only: bool = False,
 ) -> Inspection:
     """Decode every image, or recall what was found when the set was the same.
 
@@ -72,131 +90,189 @@ def inspect_images(
         cache_dir: Gets `<name>/images_<hash of what the set is>/`.
         num_workers: Processes that decode.
         montage: Images in the picture; 0 for none.
+        header_only: Of JPEG and PNG look at header and end instead: some ten times as fast, and
+            blind to damage between them.
 
     Raises:
         PermissionError: If the cache cannot be written.
         ValueError: If not one image can be used.
     """
     text = json.dumps(images.describe(), sort_keys=True)
-    stamp = hashlib.sha256(text.encode()).hexdigest()[:16]
-    folder = Path(cache_dir) / images.name / f"images_{stamp}"
+    folder = Path(cache_dir) / images.name / f"images_{sha256(text.encode()).hexdigest()[:16]}"
     if (folder / _SUMMARY).is_file():
         return _recall(folder)
+    if header_only:  # what a whole look has found counts more
+        folder = folder.with_name(f"{folder.name}_header")
+        if (folder / _SUMMARY).is_file():
+            return _recall(folder)
     require_writable(folder)
-    found = _look(images, num_workers)
-    skips = [*images.skips, *(Skip(fact["id"], fact["reason"]) for fact in found if fact["reason"])]
-    _write_quarantine(folder / _QUARANTINE, skips)
-    refused = np.array([i for i, fact in enumerate(found) if fact["reason"]], dtype=np.int64)
-    if len(refused) == len(found):
-        raise ValueError(
-            f"{images.name}: none of {len(found)} images can be used; {folder / _QUARANTINE} says "
-            f"why, the first: {found[0]['reason']}"
-        )
-    if montage:
-        sound = np.setdiff1d(np.arange(len(found)), refused)
-        write_image_montage(images, sound, folder / _PICTURE, num_images=montage)
-    buffer = io.BytesIO()
-    np.save(buffer, refused, allow_pickle=False)
-    write_atomically(folder / _REFUSED, buffer.getvalue())
-    summary = _summary(found, skips)
-    write_atomically(folder / _SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
+    _look(_Looked(images, header_only), num_workers, folder / _PIECES)
+    _conclude(images, folder, montage)
+    shutil.rmtree(folder / _PIECES)
     return _recall(folder)
 
 
-def write_image_montage(
-    images: ImageSet, indices: np.ndarray, path: Path, *, num_images: int = _SHOWN
-) -> None:
-    """Draw images spread over a set, with their mode, size and id.
+@dataclass
+class _Facts:
+    """What was found in some images that stand in a row."""
 
-    Args:
-        images: Opened.
-        indices: Which images may be shown.
-        path: PNG.
-        num_images: How many, evenly spread; fewer if there are fewer.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    sizes: Int[ndarray, "n 2"]
+    modes: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+    refused: list[tuple[int, str, str]] = field(default_factory=list)
+    without_caption: list[tuple[int, str]] = field(default_factory=list)
 
-    places = np.linspace(0, len(indices) - 1, min(num_images, len(indices))).round().astype(int)
-    columns = min(6, len(places))
-    rows = -(-len(places) // columns)
-    figure = Figure(figsize=(2 * columns, 2.3 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax in axes:
-        ax.set_axis_off()
-    for ax, place in zip(axes, places, strict=False):
-        item = images[int(indices[place])]
-        image = decode(item)
-        # grey images of any depth from their own darkest to their brightest pixel
-        grey = image.mode in ("L", "F") or image.mode.startswith("I")
-        ax.imshow(np.asarray(image if grey else image.convert("RGB")), cmap="gray")
-        label = item.image_id if len(item.image_id) < 28 else f"...{item.image_id[-25:]}"
-        ax.set_title(f"{label}\n{image.mode} {image.width} x {image.height}", fontsize=6)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    def write(self, path: Path) -> None:
+        rest = {name: value for name, value in vars(self).items() if name != "sizes"}
+        buffer = io.BytesIO()
+        np.savez(buffer, sizes=self.sizes, rest=np.frombuffer(json.dumps(rest).encode(), np.uint8))
+        write_atomically(path, buffer.getvalue())
+
+    @classmethod
+    def read(cls, path: Path) -> "_Facts":
+        with np.load(path, allow_pickle=False) as stored:
+            sizes, rest = stored["sizes"], json.loads(stored["rest"].tobytes())
+        return cls(
+            sizes,
+            modes=Counter(rest["modes"]),
+            notes=Counter(rest["notes"]),
+            refused=list(map(tuple, rest["refused"])),
+            without_caption=list(map(tuple, rest["without_caption"])),
+        )
 
 
-class _Decoded(Dataset[list[dict[str, Any]]]):
-    def __init__(self, images: ImageSet) -> None:
-        self.images = images
+class _Looked(Dataset[_Facts]):
+    """Facts of the images, in chunks."""
 
-    def __getitem__(self, chunk: int) -> list[dict[str, Any]]:
-        start = chunk * _CHUNK
-        return [self._facts(i) for i in range(start, min(start + _CHUNK, len(self.images)))]
+    def __init__(self, images: ImageSet, header_only: bool) -> None:
+        self.images, self.header_only = images, header_only
 
-    def __len__(self) -> int:
-        return -(-len(self.images) // _CHUNK)
+    def __getitem__(self, start: int) -> _Facts:
+        numbers = range(start, min(start + _CHUNK, len(self.images)))
+        facts = _Facts(np.zeros((len(numbers), 2), np.int32))
+        for place, number in enumerate(numbers):
+            self._add(facts, place, number)
+        return facts
 
-    def _facts(self, index: int) -> dict[str, Any]:
+    def _add(self, facts: _Facts, place: int, number: int) -> None:
+        image_id = f"{self.images.name} {number}"
         try:
-            item = self.images[index]
-        except (OSError, UnicodeDecodeError) as error:
-            return {"id": f"{self.images.name} {index}", "reason": f"cannot be read: {error}"}
-        try:
-            image = decode(item)
+            item = self.images[number]
+            image_id = item.image_id
+            image = self._read(Path(image_id), item.content)
+        except OSError as error:
+            facts.refused.append((number, image_id, f"cannot be read: {error}"))
+            return
         except ReadError as error:
-            return {"id": item.image_id, "reason": str(error).removeprefix(f"{item.image_id}: ")}
-        return {"id": item.image_id, "reason": "", "mode": image.mode, "size": image.size}
+            facts.refused.append((number, image_id, str(error).removeprefix(f"{image_id}: ")))
+            return
+        facts.sizes[place] = image.image.size
+        facts.modes[image.mode] += 1
+        if image.provenance.get("exif_orientation", 1) != 1:
+            facts.notes["turned by viewers (EXIF), read as stored"] += 1
+        if "stored_bits" in image.provenance:
+            facts.notes["colours of 16 bits, read with 8"] += 1
+        if not any(map(has_caption, item.texts.values())):
+            facts.without_caption.append((number, image_id))
+
+    def _read(self, path: Path, content: bytes) -> Image2D:
+        if self.header_only and looks_whole(content):
+            return read_header(path, content)
+        return read_image(path, content, quiet=True)
 
 
-def _look(images: ImageSet, num_workers: int) -> list[dict[str, Any]]:
-    from rich.console import Console
-    from rich.progress import track
-
+def _look(looked: _Looked, num_workers: int, folder: Path) -> None:
+    """Write the pieces that are not there yet."""
+    total = len(looked.images)
+    missing = [n for n in range(0, total, _PIECE) if not _piece(folder, n).is_file()]
+    chunks = [k for n in missing for k in range(n, min(n + _PIECE, total), _CHUNK)]
     loader = DataLoader(
-        cast(Any, _Decoded(images)), batch_size=None, num_workers=num_workers, shuffle=False
+        cast(Any, looked),
+        batch_size=None,
+        sampler=chunks,
+        num_workers=num_workers,
+        worker_init_fn=_init_worker,
     )
-    chunks = track(
-        loader,
-        description=f"looking at the images of {images.name}",
-        total=len(loader),
-        console=Console(stderr=True),
-    )
-    return [fact for chunk in chunks for fact in chunk]
+    with RateBar(f"looking at the images of {looked.images.name}", "images") as bar:
+        bar.advance(total, total - sum(min(_PIECE, total - n) for n in missing))
+        found: list[_Facts] = []
+        for start, facts in zip(chunks, loader, strict=True):
+            found.append(facts)
+            end = start + len(facts.sizes)
+            if end % _PIECE == 0 or end == total:
+                _joined(found).write(_piece(folder, (end - 1) // _PIECE * _PIECE))
+                found.clear()
+            bar.advance(total, len(facts.sizes))
 
 
-def _summary(found: Sequence[dict[str, Any]], skips: Sequence[Skip]) -> dict[str, Any]:
-    sound = [fact for fact in found if not fact["reason"]]
-    sizes = np.array([fact["size"] for fact in sound])
-    spread = np.percentile(sizes, (0, 50, 100), axis=0).astype(int)
-    return {
-        "num_images": len(found),
-        "modes": dict(Counter(fact["mode"] for fact in sound).most_common()),
+def _joined(parts: Sequence[_Facts]) -> _Facts:
+    whole = _Facts(np.concatenate([part.sizes for part in parts]))
+    for part in parts:
+        whole.modes.update(part.modes)
+        whole.notes.update(part.notes)
+        whole.refused += part.refused
+        whole.without_caption += part.without_caption
+    return whole
+
+
+def _piece(folder: Path, start: int) -> Path:
+    return folder / f"{start:012d}.npz"
+
+
+def _init_worker(worker: int) -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+
+
+def _conclude(images: ImageSet, folder: Path, montage: int) -> None:
+    """Join the pieces; the summary comes last, and says that all is there."""
+    pieces = sorted((folder / _PIECES).glob("*.npz"))
+    modes, notes = Counter[str](), Counter[str]()
+    sizes, refused, silent = list[ndarray](), list[ndarray](), list[ndarray]()
+    for facts in map(_Facts.read, pieces):
+        modes.update(facts.modes)
+        notes.update(facts.notes)
+        sizes.append(facts.sizes)
+        refused.append(np.array([number for number, *_ in facts.refused], np.int64))
+        silent.append(np.array([number for number, _ in facts.without_caption], np.int64))
+    rows = {"refused": np.concatenate(refused), "without_caption": np.concatenate(silent)}
+    num_images, num_refused = len(images), len(rows["refused"])
+    # a set without any caption is not one for captions
+    named = len(rows["without_caption"]) < num_images - num_refused
+    write_quarantine(quarantine_file(folder), _skips(images, pieces, with_silent=named))
+    if num_refused == num_images:
+        raise ValueError(
+            f"{images.name}: none of {num_images} images can be used; "
+            f"{quarantine_file(folder)} says why, the first: {_Facts.read(pieces[0]).refused[0][2]}"
+        )
+    if montage:
+        sound = np.setdiff1d(np.arange(num_images), rows["refused"])
+        write_image_montage(images, sound, folder / _PICTURE, num_images=montage)
+    buffer = io.BytesIO()
+    np.savez(buffer, refused=rows["refused"], without_caption=rows["without_caption"])
+    write_atomically(folder / _ROWS, buffer.getvalue())
+    spread = np.concatenate(sizes)
+    spread = np.percentile(spread[spread[:, 0] > 0], (0, 50, 100), axis=0).astype(int)
+    summary = {
+        "num_images": num_images,
+        "modes": dict(modes.most_common()),
         "sizes": {"width": spread[:, 0].tolist(), "height": spread[:, 1].tolist()},
-        "skips": dict(Counter(skip.reason for skip in skips).most_common()),
+        "skips": summarise_skips(_skips(images, pieces, with_silent=False)),
+        "notes": dict(notes.most_common()),
     }
+    write_atomically(folder / _SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
+
+
+def _skips(images: ImageSet, pieces: Sequence[Path], *, with_silent: bool) -> Iterator[Skip]:
+    yield from images.skips
+    for facts in map(_Facts.read, pieces):
+        yield from (Skip(image_id, reason) for _, image_id, reason in facts.refused)
+        if with_silent:
+            yield from (Skip(image_id, _NO_CAPTION) for _, image_id in facts.without_caption)
 
 
 def _recall(folder: Path) -> Inspection:
     summary = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
-    refused = np.load(folder / _REFUSED, allow_pickle=False)
-    return Inspection(folder=folder, refused=refused, **summary)
-
-
-def _write_quarantine(path: Path, skips: Sequence[Skip]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["path", "reason"])
-    writer.writerows([skip.id, skip.reason] for skip in skips)
-    write_atomically(path, text.getvalue().encode())
+    with np.load(folder / _ROWS, allow_pickle=False) as rows:
+        return Inspection(folder, **rows, **summary)
