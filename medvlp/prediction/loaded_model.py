@@ -107,8 +107,8 @@ def _tree(
         cfg = config.override_tree(carried["source"], overrides)
     else:
         return dict(carried["config"])
-    for key in OmegaConf.missing_keys(cfg):  # folders of training data are not looked at
-        if key.startswith(("paths.", "data.")) and not needs_data:
+    for key in () if needs_data else OmegaConf.missing_keys(cfg):  # folders are not looked at
+        if key.startswith(("paths.", "data.")):
             OmegaConf.update(cfg, key, "not-used")
     return config.resolve(cfg)
 
