@@ -148,8 +148,8 @@ def prepare_shards(cfg: DictConfig) -> list["ShardManifest"]:
             console.print("quarantine.csv beside the shards names each row that was left out")
         console.print(f"everything lies in {preparation.out_dir.resolve()}", soft_wrap=True)
     if failed:
-        message = f"{len(failed)} of {len(preparation.sources)} sources: " + "; ".join(failed)
-        raise PreparationError(message if len(preparation.sources) > 1 else failed[0])
+        told = "\n  ".join(failed)
+        raise PreparationError(f"{len(failed)} of {len(preparation.sources)} sources:\n  {told}")
     return manifests
 
 

@@ -198,8 +198,8 @@ def require_files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(
-                f"the annotation file {path} is not there; set paths.raw=... to the folder of all "
-                "data sets, or annotations=... of this source to the file"
+                f"the annotation file {path} is not there; set paths.raw to the folder of all data "
+                "sets, or data.sources.<name>.annotations to the file"
             )
     return list(paths)
 

@@ -122,7 +122,10 @@ class RetinaCaptions(CaptionedImages):
         if self.tables is not None:
             return require_files([self.annotations / name for name in self.tables])
         if not self.annotations.is_dir():
-            raise FileNotFoundError(f"{self.annotations} is not a folder of CSV tables")
+            raise FileNotFoundError(
+                f"the folder of CSV tables {self.annotations} is not there; set paths.raw to the "
+                "folder of all data sets, or data.sources.<name>.annotations to it"
+            )
         found = os.listdir(self.annotations)
         names = found if self.compat == "published" else sorted(found)
         chosen = [n for n in names if n.endswith(".csv") and n not in _OTHER_RETINA_FILES]

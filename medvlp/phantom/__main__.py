@@ -78,6 +78,7 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
         "shape": tuple(options.shape or twin.shape),
         "hard_cases": options.hard_cases,
         "prevalence": options.prevalence,
+        "kinds": twin.kinds,
     }
 
 

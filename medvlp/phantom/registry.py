@@ -17,6 +17,7 @@ class Twin:
         num_train: Training studies.
         num_test: Held-out studies.
         shape: Typical voxels along z, y, x.
+        kinds: What of it is written; None writes all.
     """
 
     title: str
@@ -24,6 +25,7 @@ class Twin:
     num_train: int = 24
     num_test: int = 8
     shape: tuple[int, int, int] = (48, 56, 56)
+    kinds: tuple[str, ...] | None = None
 
     def load(self) -> Callable[..., Path]:
         """Import the writer.
@@ -33,6 +35,28 @@ class Twin:
         """
         module, _, function = self.writer.partition(":")
         return getattr(importlib.import_module(module), function)
+
+
+UNIMED_SOURCES = (
+    "radimagenet",
+    "chexpert",
+    "openi",
+    "chest_xray8",
+    "mimic_cxr",
+    "rocov2",
+    "pmc_oa",
+    "llava_med_alignment",
+    "llava_med_instruct",
+    "quilt_1m",
+    "retina_part1",
+    "retina_part2",
+    "retina_part3",
+)
+
+
+def _unimed_sources(title: str, *kinds: str) -> Twin:
+    writer = "medvlp.phantom.unimed_sources:write_unimed_sources_twin"
+    return Twin(title, writer, 5, 0, kinds=kinds or None)
 
 
 TWINS: dict[str, Twin] = {
@@ -59,4 +83,6 @@ TWINS: dict[str, Twin] = {
         10,
         shape=(64, 64, 64),
     ),
+    "unimed_sources": _unimed_sources("UniMed sources"),
+    **{f"unimed_{name}": _unimed_sources(f"UniMed {name}", name) for name in UNIMED_SOURCES},
 }
