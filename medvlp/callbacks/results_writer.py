@@ -1,6 +1,7 @@
 """What a test run leaves behind: result files, predictions, plots and a table in the terminal."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -21,7 +22,7 @@ class ResultsWriter(Callback):
 
     Args:
         folder: The run folder.
-        published_model: Also write HLIP's published files, `results/<data set>/<this name>/`.
+        published_model: Also write the published files, `results/<data set>/<this name>/`.
     """
 
     def __init__(self, folder: str | Path, *, published_model: str | None = None) -> None:
@@ -55,7 +56,7 @@ class ResultsWriter(Callback):
         weights = file_hash(loaded) if loaded else None
         results: dict[str, Results] = pl_module.results  # pyright: ignore[reportAssignmentType]
         for name, result in results.items():
-            stamped = result.with_provenance(
+            stamped = _with_reasons(result, trainer).with_provenance(
                 checkpoint_hash=weights,
                 commit=run.commit,
                 seed=run.tree["seed"],
@@ -72,6 +73,14 @@ class ResultsWriter(Callback):
         if self.published_model is not None:
             write_published(results, self.folder, self.published_model)
         trainer.print(f"results, predictions and plots: {self.folder}")
+
+
+def _with_reasons(results: Results, trainer: pl.Trainer) -> Results:
+    """Say why a set that was not scored is missing, where the data know it."""
+    sets = getattr(trainer.datamodule, "sets", {}).get("test", ())  # pyright: ignore[reportAttributeAccessIssue]
+    reasons = {name: why for one in sets for name, why in getattr(one, "missing", {}).items()}
+    skipped = {name: reasons.get(name, why) for name, why in results.skipped.items()}
+    return replace(results, skipped=skipped)
 
 
 def input_size(trainer: pl.Trainer) -> list[int] | None:

@@ -196,8 +196,9 @@ class CatalogueImages(ImageSet):
         """Say once, on the first rank, which sets and how many images are left out."""
         if rank() != 0:
             return
-        for name, reason in self.missing.items():
-            _LOG.warning("%s is left out: %s", name, reason)
+        for reason in dict.fromkeys(self.missing.values()):
+            names = [name for name, own in self.missing.items() if own == reason]
+            _LOG.warning("%s: sets left out, %d: %s", reason, len(names), ", ".join(names))
         sets = {skip.id for skip in self.skips if skip.id in self.missing}
         reasons = Counter(skip.reason for skip in self.skips if skip.id not in sets)
         for reason, count in reasons.most_common():
