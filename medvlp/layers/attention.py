@@ -67,6 +67,20 @@ class Attention(nn.Module):
             mixed = attend(q, k, v, lengths=lengths, backend=self.backend)
         return self.proj(mixed.flatten(-2))
 
+    def first(self, x: Float[Tensor, "s n c"]) -> Float[Tensor, "s 1 c"]:
+        """Mix the first token of each sequence alone: what `forward` returns for it.
+
+        One query has no use for another kernel than PyTorch's own.
+        """
+        width, bias = x.shape[-1], self.qkv.bias
+        biases = (None, None) if bias is None else (bias[:width], bias[width:])
+        q = F.linear(x[:, :1], self.qkv.weight[:width], biases[0])
+        kv = F.linear(x, self.qkv.weight[width:], biases[1])
+        q = q.unflatten(-1, (1, self.num_heads, -1))
+        kv = kv.unflatten(-1, (2, self.num_heads, -1))
+        q, k, v = (y.transpose(1, 2) for y in (*q.unbind(2), *kv.unbind(2)))
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2))
+
     def extra_repr(self) -> str:
         """Show the backend in the printed model."""
         return f"num_heads={self.num_heads}, backend={self.backend}"

@@ -42,8 +42,22 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path_prob)
 
     def forward(
-        self, x: Float[Tensor, "*s n c"], lengths: Sequence[int] | None = None
-    ) -> Float[Tensor, "*s n c"]:
-        """Transform dense (s n c) tokens, or packed (n c) ones together with their lengths."""
+        self,
+        x: Float[Tensor, "*s n c"],
+        lengths: Sequence[int] | None = None,
+        *,
+        only_first: bool = False,
+    ) -> Float[Tensor, "*s m c"]:
+        """Transform dense (s n c) tokens, or packed (n c) ones together with their lengths.
+
+        Args:
+            x: Tokens.
+            lengths: Of packed sequences.
+            only_first: Return the first token of each dense sequence alone, for a last block of
+                which nothing else is wanted; a sixth of the work.
+        """
+        if only_first:
+            x = x[:, :1] + self.drop_path(self.attn.first(self.norm1(x)))
+            return x + self.drop_path(self.mlp(self.norm2(x)))
         x = x + self.drop_path(self.attn(self.norm1(x), lengths), lengths)
         return x + self.drop_path(self.mlp(self.norm2(x)), lengths)

@@ -24,9 +24,7 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, *, activation: Activation = "gelu") -> None:
         super().__init__()
-        if activation not in get_args(Activation):
-            known = ", ".join(get_args(Activation))
-            raise ValueError(f"activation {activation!r} is unknown; choose one of {known}")
+        check_activation(activation)
         self.activation: Activation = activation
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, dim)
@@ -66,3 +64,14 @@ class MlpProjection(nn.Module):
     def forward(self, x: Float[Tensor, "*b c"]) -> Float[Tensor, "*b e"]:
         """Project each feature vector."""
         return self.fc2(F.gelu(self.fc1(x)))
+
+
+def check_activation(activation: str) -> None:
+    """Refuse an unknown activation.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
+    if activation not in get_args(Activation):
+        known = ", ".join(get_args(Activation))
+        raise ValueError(f"activation {activation!r} is unknown; choose one of {known}")

@@ -59,6 +59,9 @@ class HFEncoder(nn.Module):
         dropout_when_frozen: Keep dropout active in what is frozen while the model trains, as
             the published HLIP code does. Off, a frozen encoder is deterministic.
         activation_checkpointing: Recompute the layers in the backward pass to save memory.
+        length_groups: Sort the texts of a call by length into so many runs of equal numbers and
+            cut each to its longest: the same features, and one long text no longer makes all
+            others as long. Waits for the device once a call where it is above 1.
 
     Raises:
         ValueError: If there is neither config nor pretrained, options are unknown or contradict
@@ -76,8 +79,12 @@ class HFEncoder(nn.Module):
         lora: LoRA | None = None,
         dropout_when_frozen: bool = False,
         activation_checkpointing: bool = False,
+        length_groups: int = 1,
     ) -> None:
         super().__init__()
+        if length_groups < 1:
+            raise ValueError(f"length_groups is {length_groups}, expected 1 (all at once) or more")
+        self.length_groups = length_groups
         for option, value, known in (
             ("pooling", pooling, tuple(_POOLINGS)),
             ("freeze", freeze, get_args(Freeze)),
@@ -106,10 +113,23 @@ class HFEncoder(nn.Module):
                 f"texts of {tokens.input_ids.shape[1]} tokens came, the text encoder has "
                 f"{longest} positions; lower tokenizer.context_length"
             )
+        count = min(self.length_groups, len(tokens.input_ids))
+        return self._features(tokens) if count == 1 else self._grouped(tokens, count)
+
+    def _features(self, tokens: Tokens) -> Tensor:
         hidden = self.encoder(
             input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
         ).last_hidden_state
         return self.pooling(hidden, tokens.attention_mask)
+
+    def _grouped(self, tokens: Tokens, count: int) -> Tensor:
+        lengths, order = tokens.attention_mask.sum(1).sort()
+        longest = [int(run[-1]) for run in lengths.cpu().tensor_split(count)]
+        features = [
+            self._features(Tokens(*(part[rows, :length] for part in tokens)))
+            for length, rows in zip(longest, order.tensor_split(count), strict=True)
+        ]
+        return torch.cat(features)[order.argsort()]
 
     def train(self, mode: bool = True) -> "HFEncoder":
         """Switch to training; what is frozen, without dropout, stays in evaluation."""

@@ -85,6 +85,8 @@ class ImageViT(nn.Module):
     ) -> Float[Tensor, "b e"]:
         """Return the features of each image, before projection.
 
+        The last block computes the class token alone: nothing else of it is used.
+
         Args:
             image: Normalised.
             num_scans: One per image, all ones.
@@ -92,18 +94,35 @@ class ImageViT(nn.Module):
         Raises:
             ValueError: If a study has several images, or they are not of the tower's size.
         """
+        tokens = self._embed(image, num_scans)
+        last = len(self.blocks) - 1
+        for number, block in enumerate(self.blocks):
+            tokens = self._run_block(block, tokens, only_first=number == last)
+        return self.norm(tokens[:, 0])
+
+    def tokens(
+        self, image: Float[Tensor, "n c h w"], num_scans: Int[Tensor, " b"]
+    ) -> Float[Tensor, "n t e"]:
+        """Return all tokens after the last block, the class token first, patches row by row.
+
+        Raises:
+            ValueError: As `forward`.
+        """
+        tokens = self._embed(image, num_scans)
+        for block in self.blocks:
+            tokens = self._run_block(block, tokens, only_first=False)
+        return tokens
+
+    def _embed(self, image: Tensor, num_scans: Tensor) -> Tensor:
         self._check(image, num_scans)
         patches = self.patch_embed(image)
         cls_token = self.cls_token.expand(len(patches), 1, -1)
-        tokens = self.norm_pre(torch.cat((cls_token, patches), dim=1) + self.pos_embed)
-        for block in self.blocks:
-            tokens = self._run_block(block, tokens)
-        return self.norm(tokens[:, 0])
+        return self.norm_pre(torch.cat((cls_token, patches), dim=1) + self.pos_embed)
 
-    def _run_block(self, block: nn.Module, tokens: Tensor) -> Tensor:
+    def _run_block(self, block: nn.Module, tokens: Tensor, *, only_first: bool) -> Tensor:
         if self.activation_checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(block, tokens, use_reentrant=False)
-        return block(tokens)
+            return checkpoint(block, tokens, only_first=only_first, use_reentrant=False)
+        return block(tokens, only_first=only_first)
 
     def _check(self, image: Tensor, num_scans: Tensor) -> None:
         if len(num_scans) != len(image):

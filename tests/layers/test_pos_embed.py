@@ -8,6 +8,7 @@ from medvlp.layers.pos_embed import (
     inflate_patch_weight,
     inflate_pos_embed,
     resample_grid,
+    resample_plane,
     resample_rows,
     sincos_table_1d,
     sincos_table_3d,
@@ -79,3 +80,15 @@ def test_inflated_positions_are_depth_plus_plane() -> None:
     table = inflate_pos_embed(plane, (3, 2, 2))
     expected = sincos_table_1d(3, 6)[2] + plane[1 * 2 + 0]
     torch.testing.assert_close(table[0, 2, 1, 0], expected, rtol=0, atol=1e-6)
+
+
+def test_a_plane_behind_a_class_row_is_resized_corner_to_corner() -> None:
+    grid = torch.tensor([[0.0, 3.0], [6.0, 9.0]]).reshape(4, 1)
+    table = torch.cat((torch.tensor([[7.0]]), grid))
+    resized = resample_plane(table, 17)
+    assert resized[0].tolist() == [7.0]
+    square = resized[1:].reshape(4, 4)
+    assert torch.equal(square[[0, 0, 3, 3], [0, 3, 0, 3]], grid.flatten())  # aligned corners
+    torch.testing.assert_close(square, square.flip(0, 1).neg() + 9)  # and nothing leans
+    with pytest.raises(ValueError, match="5 rows came and 16 are wanted: one for the class token"):
+        resample_plane(table, 16)

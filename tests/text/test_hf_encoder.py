@@ -43,6 +43,42 @@ def test_padding_does_not_change_the_features(tokens: Tokens, pooling: str) -> N
     torch.testing.assert_close(features[1:2], alone, rtol=0, atol=1e-6)
 
 
+LENGTHS = {"mixed": [3, 12, 5, 4, 7], "short": [3, 3, 3], "long": [12, 12], "single": [6]}
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_groups_of_similar_length_have_the_features_of_all_at_once(
+    lengths: list[int], groups: int, pooling: str
+) -> None:
+    torch.manual_seed(0)
+    whole = HFEncoder(CONFIG, pooling=pooling).eval()
+    grouped = HFEncoder(CONFIG, pooling=pooling, length_groups=groups).eval()
+    grouped.load_state_dict(whole.state_dict())
+    seen: list[tuple[int, ...]] = []
+    grouped.encoder.embeddings.register_forward_hook(
+        lambda _module, _inputs, output: seen.append(tuple(output.shape[:2]))
+    )
+    mask = torch.arange(12) < torch.tensor(lengths)[:, None]
+    padded = Tokens(torch.randint(1, 20, mask.shape) * mask, mask)
+    results = [encoder(padded) for encoder in (whole, grouped)]
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-6)
+    assert len(seen) == min(groups, len(lengths)) and sum(rows for rows, _ in seen) == len(lengths)
+    if groups == 2 and lengths == LENGTHS["mixed"]:
+        assert seen == [(3, 5), (2, 12)]
+    for result in results:
+        result.square().sum().backward()
+    for one, other in zip(whole.parameters(), grouped.parameters(), strict=True):
+        assert one.grad is not None and other.grad is not None
+        torch.testing.assert_close(other.grad, one.grad, rtol=0, atol=1e-5)
+
+
+def test_no_groups_are_refused() -> None:
+    with pytest.raises(ValueError, match="length_groups is 0, expected 1"):
+        HFEncoder(CONFIG, length_groups=0)
+
+
 def test_there_is_no_pooler() -> None:
     assert not any("pooler" in name for name in HFEncoder(CONFIG).state_dict())
 

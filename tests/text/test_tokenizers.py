@@ -89,6 +89,13 @@ def test_the_two_tokenizers_agree(vocab: Path, hf_folder: Path) -> None:
     assert ours.pad_id == theirs.pad_id == 0
 
 
+def test_a_special_token_in_a_text_is_that_token(vocab: Path, hf_folder: Path) -> None:
+    text = "the [MASK] is [UNK] large[SEP] [mask]"
+    for tokenizer in (WordPieceTokenizer(vocab, 16), HFTokenizer(str(hf_folder), 16)):
+        ids = tokenizer([text]).input_ids[0].tolist()
+        assert ids == [2, 5, 4, 7, 1, 8, 3, 1, 1, 1, 3]  # lower case is three unknown pieces
+
+
 def test_a_tokenizer_of_code_is_read_by_its_vocabulary(vocab: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cxr"
     folder.mkdir()
