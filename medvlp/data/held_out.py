@@ -1,7 +1,6 @@
 """A part of a set of images held out for validation: the same in every run."""
 
 import hashlib
-import logging
 from typing import Any, Literal
 
 import numpy as np
@@ -9,8 +8,6 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from medvlp.data.image_sets import ImageItem, ImageSet
-
-_LOG = logging.getLogger(__name__)
 
 
 class HeldOut(ImageSet):
@@ -55,8 +52,6 @@ class HeldOut(ImageSet):
             )
         held_out = np.isin(families, _chosen(families, self.fraction))
         self._rows = np.flatnonzero(held_out == (self.part == "val"))
-        if self.part == "val":
-            _LOG.info("%s: %d of %d images are held out", self.name, len(self), len(everything))
 
     def describe(self) -> dict[str, Any]:
         """State the whole set and the part of it."""

@@ -8,6 +8,7 @@ import pytest
 from medvlp.data.mixing import Component, Mixed, Mixture
 from medvlp.data.packed_rows import PackedRows
 from medvlp.data.sampling import GlobalBatchSampler
+from medvlp.data.shard_order import ShardOrder
 
 
 def sets_of(**sizes: int) -> list[Component]:
@@ -99,6 +100,8 @@ def test_a_batch_of_one_modality(options: dict[str, Any]) -> None:
         Mixture([1.0, 3.0], epoch_size=50),
         Mixture(temperature=3.0, by="modality"),
         Mixture(one_per_batch=True),
+        ShardOrder(workers=3),
+        ShardOrder([1.0, 2.0], window=2),
     ],
 )
 def test_ranks_see_the_same_global_batches(mixture: Mixture) -> None:

@@ -1,8 +1,10 @@
 """The 13 components of UniMed, as Hydra and LightningCLI build them."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hydra.utils import instantiate
 from jsonargparse import ArgumentParser
@@ -11,19 +13,12 @@ from medvlp import config
 from medvlp.data.caption_choice import MultiCaption
 from medvlp.data.held_out import HeldOut
 from medvlp.data.image_datamodule import ImageDataModule
+from medvlp.data.mixing import Component, Mixed, Mixture
+from medvlp.data.sampling import GlobalBatchSampler
 from medvlp.data.shard_images import ShardImages
 from medvlp.data.shard_index import expand_range
 
-MODALITIES = {
-    "_target_": "medvlp.data.mixing.Mixture",
-    "by": "modality",
-    "weights": {"xray": 1.0, "mixed": 2.0},
-}
-SHARDS = {
-    "_target_": "medvlp.data.shard_order.ShardOrder",
-    "epoch_size": 5_282_000,
-    "workers": 8,
-}
+MIXTURES = sorted((config.config_dir() / "data" / "mixture").glob("*.yaml"))
 
 
 @cache
@@ -33,20 +28,41 @@ def tree_of(*overrides: str) -> dict[str, Any]:
     return tree["data"]
 
 
-@pytest.mark.parametrize("mixture", [None, MODALITIES, SHARDS])
-def test_hydra_and_lightning_build_the_same(mixture: dict[str, Any] | None) -> None:
-    tree = tree_of() | {"mixture": mixture}
-    built = instantiate(tree, _convert_="all")
+def twins_of(tree: dict[str, Any]) -> list[ImageDataModule]:
     parser = ArgumentParser()
     parser.add_subclass_arguments(ImageDataModule, "data")
     parsed = parser.parse_object({"data": config.to_class_path(tree)})
-    twin = parser.instantiate(parsed)["data"]
-    for module in (built, twin):
+    return [instantiate(tree, _convert_="all"), parser.instantiate(parsed)["data"]]
+
+
+def test_hydra_and_lightning_build_the_same() -> None:
+    modules = twins_of(tree_of())
+    for module in modules:
         assert isinstance(module, ImageDataModule) and isinstance(module.texts, MultiCaption)
         assert [len(module.sets[split]) for split in ("train", "val", "test")] == [13, 13, 0]
         assert all(isinstance(images, HeldOut) for images in module.sets["train"])
-    assert built.mixture.describe() == twin.mixture.describe()
-    assert built.recipe.hash == twin.recipe.hash
+    assert modules[0].recipe.hash == modules[1].recipe.hash
+
+
+@pytest.mark.parametrize("file", MIXTURES, ids=lambda file: file.stem)
+def test_every_mixture_fits_the_components(file: Path) -> None:
+    tree = tree_of(f"data/mixture={file.stem}")
+    few = tree | {"train": tree["train"][:1], "val": []}
+    hydra, lightning = (module.mixture for module in twins_of(few))
+    assert hydra.describe() == lightning.describe()
+    components = [
+        Component(images["images"]["name"], images["images"]["modality"], np.repeat([0, 1], 30))
+        for images in tree["train"]
+    ]
+    sampler = GlobalBatchSampler(
+        780, 20, shuffle=True, drop_last=True, batching=Mixed(_short(hydra), components)
+    )
+    assert len(list(sampler)) == len(sampler) >= 39
+
+
+def _short(mixture: Mixture) -> Mixture:
+    mixture.epoch_size = mixture.epoch_size and 780
+    return mixture
 
 
 def test_the_components_are_the_published_ones() -> None:
@@ -66,3 +82,11 @@ def test_a_component_can_be_left_out() -> None:
     tree = tree_of("~unimed.train.mimic_cxr", "~unimed.val.mimic_cxr")
     names = [images["images"]["name"] for images in tree["train"]]
     assert len(names) == len(tree["val"]) == 12 and "mimic_cxr" not in names
+
+
+def test_everything_can_be_trained_on() -> None:
+    tree = tree_of("data.train=${oc.dict.values:unimed.sets}", "data.val=[]")
+    assert len(tree["train"]) == 13 and not tree["val"]
+    assert {images["_target_"] for images in tree["train"]} == {
+        "medvlp.data.shard_images.ShardImages"
+    }
