@@ -78,7 +78,7 @@ class TwinCatalogue(CatalogueImages):
 
     def __init__(self, twin: ImageTwin, *, by_modality: bool = False) -> None:
         suffix, registry = ("_by_modality", "phantom_unimed") if by_modality else ("", "unimed21")
-        catalogue = f"{twin.root}/catalogue{suffix}.json"
+        catalogue = f"{twin.root}/dataset_catalog{suffix}.json"
         super().__init__(catalogue, registry=registry, name=f"{registry}_twin")
         self.twin = twin
 

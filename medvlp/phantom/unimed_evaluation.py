@@ -1,7 +1,7 @@
 """Write a phantom twin of the 21 sets that UniMed-CLIP is evaluated on, each in its own layout.
 
-Beside them lie a catalogue as published, `catalogue.json`, and six sets of our own: for each
-modality all that can be painted of it, `catalogue_by_modality.json`, registry and prompts
+Beside them lie a catalogue as published, `dataset_catalog.json`, and six sets of our own: for each
+modality all that can be painted of it, `dataset_catalog_by_modality.json`, registry and prompts
 "phantom_unimed". No image is one of the training twin's.
 """
 
@@ -29,6 +29,7 @@ TITLE = "UniMed-CLIP's evaluation sets"
 FORMAT_VERSION = 1
 
 _SEED = 21  # parts these images from those of the training twin
+_FORMS: dict[str, Form] = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "tif": "TIFF"}
 _ODD: dict[str, Form] = {
     "LC25000_lung": ODD_FORMS[1],
     "BACH": ODD_FORMS[2],
@@ -134,11 +135,10 @@ def _painted(
     place_of_set = list(painted_findings()).index(one.name)
     generator = np.random.default_rng((parameters.seed, _SEED, place_of_set, image.number))
     size = parameters.shape[1] + int(generator.integers(parameters.shape[1] // 8 + 1))
-    forms: dict[str, Form] = {"png": "PNG", "tif": "TIFF"}
-    form = forms.get(image.path.rsplit(".", 1)[1])
-    if parameters.hard_cases and image.held_out and image.label == 0:
+    form = _FORMS[image.path.rsplit(".", 1)[1]]
+    if parameters.hard_cases and image.number // len(one.classes) % 3 == 0:
         form = _ODD.get(one.name, form)
-    return encode(paint(one.modality, finding, generator, size=size), form or "JPEG")
+    return encode(paint(one.modality, finding, generator, size=size), form)
 
 
 def _harden(
@@ -176,8 +176,8 @@ def _write_tables(root: Path, written: list[WrittenSet]) -> dict[str, Any]:
         published.append("chexpert-5x2000")
         cases.append({"kind": "unknown set", "study": published[-1]})
     for file, own in (
-        ("catalogue.json", published),
-        ("catalogue_by_modality.json", [name for name in names if name.startswith("all_")]),
+        ("dataset_catalog.json", published),
+        ("dataset_catalog_by_modality.json", [name for name in names if name.startswith("all_")]),
     ):
         write_json(root / file, {name: _entry(name) for name in own})
     return {"num_volumes": len(rows), "hard_cases": cases}
