@@ -119,10 +119,10 @@ class ImageRecipe:
 
     def cut(self, image: "Image", box: Box) -> UInt8[Tensor, "3 h w"]:
         """Cut a rectangle and resize it."""
-        cropped = self._before_resize(image).crop(box)
-        if self.training_resize != "pillow" and cropped.mode in ("L", "RGB"):
-            return _resized_by_torch(cropped, self.size)
-        return _bytes(self._resize(cropped, (self.size, self.size)))
+        image = self._before_resize(image)
+        if self.training_resize != "pillow" and image.mode in ("L", "RGB"):
+            return _cut_by_torch(image, box, self.size)
+        return _bytes(self._resize(image.crop(box), (self.size, self.size)))
 
     @property
     def draft_side(self) -> int | None:
@@ -213,9 +213,10 @@ def _one_channel(image: "Image") -> "Image":
     return red if same else image
 
 
-def _resized_by_torch(image: "Image", size: int) -> UInt8[Tensor, "3 h w"]:
-    array = np.atleast_3d(np.array(image))
-    channels = torch.from_numpy(array).permute(2, 0, 1)[None]
+def _cut_by_torch(image: "Image", box: Box, size: int) -> UInt8[Tensor, "3 h w"]:
+    left, top, right, bottom = box
+    part = np.array(np.atleast_3d(np.asarray(image))[top:bottom, left:right])
+    channels = torch.from_numpy(part).permute(2, 0, 1)[None]
     resized = F.interpolate(channels, size=(size, size), mode="bicubic", antialias=True)[0]
     return resized.expand(3, -1, -1)
 

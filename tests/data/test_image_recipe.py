@@ -76,6 +76,19 @@ def test_training_crops_stay_inside_and_follow_the_generator() -> None:
     assert torch.equal(first, again)
 
 
+@pytest.mark.parametrize("coloured", [None, (7, 5)])
+def test_grey_stored_in_colour_gives_the_pixels_of_colour(coloured: tuple[int, int] | None) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (60, 70, 1), np.uint8).repeat(3, axis=2)
+    if coloured:
+        grey[(*coloured, 1)] ^= 255  # one pixel of one channel
+    image = Image.fromarray(grey)
+    recipe = recipe_of(size=32)
+    expected = image.crop((3, 2, 60, 50)).resize((32, 32), Image.Resampling.BICUBIC)
+    cut = recipe.cut(image, (3, 2, 60, 50))
+    assert np.array_equal(cut.numpy(), np.asarray(expected).transpose(2, 0, 1))
+    assert recipe.evaluation_input(image).shape == (3, 32, 32)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_the_fast_resize_is_off_by_one_at_most(mode: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
