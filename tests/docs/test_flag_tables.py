@@ -9,24 +9,34 @@ from omegaconf import OmegaConf
 from medvlp import config, predict
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-README = EXPERIMENTS / "hlip_ctrate" / "README.md"
+HLIP, UNIMED = "hlip_ctrate", "unimed_vitb16"
 BASE = {
-    "training": (["experiment=hlip_ctrate"], "train"),
-    "preparation": (["data=ct_rate"], "prepare"),
-    "evaluation": (["experiment=hlip_ctrate"], "train"),
+    (HLIP, "Published flags: training"): (["experiment=hlip_ctrate"], "train"),
+    (HLIP, "Published flags: preparation"): (["data=ct_rate"], "prepare"),
+    (HLIP, "Published flags: evaluation"): (["experiment=hlip_ctrate"], "train"),
+    (UNIMED, "Published options: training"): (["experiment=unimed_vitb16"], "train"),
+    (UNIMED, "Published options: evaluation"): (["experiment=unimed_vitb16"], "train"),
+    (UNIMED, "Published options: preparation"): (["data=unimed/all"], "prepare"),
 }
 PUBLISHED_COMMAND = (
     "json-root data-root train-data input-info zeroshot-ct-rate zeroshot-template "
     "zeroshot-frequency save-frequency report-to wandb-project-name warmup batch-size accum-batch "
     "lr wd epochs precision workers grad-checkpointing model use-cxr-bert lock-text"
 )
+PUBLISHED_CONFIGURATION = (  # what the run configurations of UniMed-CLIP set
+    "inmem engine eval_steps save_frequency train_data train_num_samples "
+    "train_data_upsampling_factors workers batch_size epochs eval_freq model name force_quick_gelu "
+    "warmup seed local_loss gather_with_grad nodes ngpus imagenet_val report_to lr "
+    "tokenizer_context_length text_encoder_model_name grad_checkpointing pretrained"
+)
 
 
-def rows(section: str) -> list[tuple[str, str]]:
-    text = README.read_text(encoding="utf-8").split(f"## Published flags: {section}\n")[1]
-    table = re.findall(r"^\| (`--[^|]*) \| ([^|]*) \|", text.split("\n## ")[0], re.MULTILINE)
-    assert table
-    return table
+def rows(experiment: str, section: str) -> list[tuple[str, str]]:
+    text = (EXPERIMENTS / experiment / "README.md").read_text(encoding="utf-8")
+    table = text.split(f"## {section}\n")[1].split("\n## ")[0]
+    found = re.findall(r"^\| (.*?) \| (.*?) \|", table, re.MULTILINE)[1:]
+    assert found
+    return found
 
 
 def key_of(typed: str) -> str:
@@ -44,11 +54,11 @@ def parts_of(typed: list[str]) -> tuple[set[str], set[str]]:
     return nodes, {re.split(r"[./]", key)[0] for key in keys if is_group(key)}
 
 
-def words_by_tree() -> list[tuple[str, list[str]]]:
+def words_by_tree() -> list[tuple[tuple[str, str], list[str]]]:
     """List what is typed for the flags; flags that do not disturb each other share one tree."""
-    trees: list[tuple[str, list[str]]] = []
+    trees: list[tuple[tuple[str, str], list[str]]] = []
     for section in BASE:
-        for flag, here in rows(section):
+        for flag, here in rows(*section):
             typed = re.findall(r"`([^`]+)`", here)
             assert typed or here == "left out", f"{flag}: neither a key nor left out"
             nodes, chosen = parts_of(typed)
@@ -63,7 +73,7 @@ def words_by_tree() -> list[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize(("section", "typed"), words_by_tree(), ids=lambda part: str(part)[:60])
-def test_what_stands_for_a_flag_composes(section: str, typed: list[str]) -> None:
+def test_what_stands_for_a_flag_composes(section: tuple[str, str], typed: list[str]) -> None:
     overrides, name = BASE[section]
     cfg = config.compose([*overrides, "paths.raw=DIR", *typed], name)
     for key in map(key_of, typed):
@@ -72,23 +82,37 @@ def test_what_stands_for_a_flag_composes(section: str, typed: list[str]) -> None
 
 
 def test_every_flag_of_the_published_command_is_in_the_table() -> None:
-    named = {flag for flags, _ in rows("training") for flag in re.findall(r"--([\w-]+)", flags)}
+    table = rows(HLIP, "Published flags: training")
+    named = {flag for flags, _ in table for flag in re.findall(r"--([\w-]+)", flags)}
     assert set(PUBLISHED_COMMAND.split()) <= named
+
+
+def test_every_option_of_the_published_configurations_is_in_the_table() -> None:
+    table = rows(UNIMED, "Published options: training")
+    named = {option for options, _ in table for option in re.findall(r"`(\w+)`", options)}
+    assert set(PUBLISHED_CONFIGURATION.split()) <= named
+
+
+def test_what_stands_for_an_option_of_submission_is_in_the_script() -> None:
+    script = (EXPERIMENTS / UNIMED / "slurm.sh").read_text(encoding="utf-8")
+    for _, here in rows(UNIMED, "Published options: submission"):
+        for option in re.findall(r"`([^`]+)`", here):
+            assert option in script, option
 
 
 def test_the_options_of_predict_are_there(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         predict.main(["--help"])
     printed = capsys.readouterr().out
-    for _, here in rows("inference"):
+    for _, here in rows(HLIP, "Published flags: inference"):
         for option in re.findall(r"`([^`]+)`", here):
             assert option in printed, option
 
 
 def commands() -> list[list[str]]:
-    """List the arguments of every command line in the READMEs of HLIP's experiments."""
+    """List the arguments of every command line in the READMEs of the full-size experiments."""
     lines = []
-    for readme in sorted(EXPERIMENTS.glob("hlip_*/README.md")):
+    for readme in sorted(EXPERIMENTS.glob("*_*/README.md")):
         blocks = re.findall(r"```bash\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
         for line in "".join(blocks).replace("\\\n", " ").splitlines():
             found = re.search(r"-m medvlp\.(?:train|evaluate test) ([^#]*)", line)
@@ -98,6 +122,6 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("arguments", commands(), ids=" ".join)
 def test_the_commands_of_the_experiments_compose(arguments: list[str]) -> None:
-    plain = [word.replace("--experiment=", "experiment=") for word in arguments]
+    plain = [re.sub(r"^--(experiment|data|evaluation)=", r"\1=", word) for word in arguments]
     overrides = [word for word in plain if not word.startswith("--")]
     config.check_keys(config.resolve(config.compose(overrides)))

@@ -3,18 +3,23 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from medvlp.data.caption_choice import MultiCaption
+from medvlp.data.collate import ImageCollate
+from medvlp.data.image_dataset import ImageSample
 from medvlp.losses.contrastive import ClipLoss
 from medvlp.losses.functional import match_statements
 from medvlp.losses.label_aware import StatementClipLoss
-from medvlp.types import TwoTowerOutput
+from medvlp.types import Tokens, TwoTowerOutput
 from tests.distributed.ranks import run_ranks
 from tests.losses.rank_losses import loss_and_gradients, many_losses, unit_rows
 
 WIDTH = 5
+_TOKENS = Tokens(torch.ones(3, 1, dtype=torch.int64), torch.ones(3, 1, dtype=torch.bool))
 
 
 def _batch(owners: list[int], texts: list[list[int]], studies: list[list[int]]) -> Any:
@@ -118,3 +123,38 @@ def test_a_single_study_is_refused():
     )
     with pytest.raises(ValueError, match="needs at least two studies"):
         StatementClipLoss()(output, _batch([0, 0], [[1], [2]], [[1, 2]]))
+
+
+def _captioned(field: str, seed: int) -> ImageSample:
+    """Make an image of the text that a web shard stores for it."""
+    sampler, sections = MultiCaption(), {"caption": field}
+    return ImageSample(
+        image=torch.zeros(3, 2, 2, dtype=torch.uint8),
+        sample_id=f"{seed}",
+        patient_id=f"{seed}",
+        labels=[],
+        texts=sampler(sections, np.random.default_rng(seed)),
+        statements=sampler.statements(sections),
+        metadata={},
+    )
+
+
+def test_captions_of_one_label_are_no_negatives_of_each_other():
+    """Two images of a label show different captions; a third, native caption is true of its own."""
+    label = "A CT of a kidney._radimagenet_A kidney on CT. It is enlarged._radimagenet_"
+    samples = [_captioned(label, seed) for seed in range(5)]
+    first, second = (
+        next(s for s in samples if s.texts[0].text == text)
+        for text in label.split("_radimagenet_")[:2]
+    )
+    third = _captioned("Axial CT: a cyst in the kidney (arrow).", 9)
+    collate = ImageCollate(lambda texts: _TOKENS, "tiny")
+    batch: Any = collate([first, second, third])
+    image, text = unit_rows(3, WIDTH, seed=5), unit_rows(3, WIDTH, seed=6)
+    scale = torch.tensor([1.0])
+    output = TwoTowerOutput(image_embedding=image, text_embedding=text, logit_scale=scale)
+    targets = torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    logits = scale.exp() * image @ text.T
+    rows, columns = logits.log_softmax(1), logits.T.log_softmax(1)
+    expected = -(targets * (rows + columns)).sum() / 6
+    torch.testing.assert_close(StatementClipLoss()(output, batch)["total"], expected)

@@ -1,10 +1,19 @@
 """The published rule of what is decayed."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import nn
 
+from medvlp.checkpoints.adapter import to_published
+from medvlp.checkpoints.unimed_clip import UNIMED_CLIP
+from medvlp.models.two_tower import TwoTower
 from medvlp.optim.groups import decay_groups
+
+CONFIGS = Path(__file__).parents[2] / "conf" / "model"
 
 
 class _Model(nn.Module):
@@ -46,3 +55,19 @@ def test_the_name_parts_are_a_choice():
 def test_a_frozen_model_is_refused():
     with pytest.raises(ValueError, match="no trainable parameter"):
         decay_groups(nn.Linear(2, 2).requires_grad_(False))
+
+
+@pytest.mark.parametrize("name", ["vit_b16", "vit_l14_336_base_text", "vit_l14_336_large_text"])
+def test_unimed_clip_decays_what_its_published_names_say(name: str) -> None:
+    """There: nothing of one axis, nothing with bn, ln, bias or logit_scale in its name."""
+    tree = OmegaConf.load(CONFIGS / f"unimed_clip_{name}.yaml")
+    with torch.device("meta"):
+        model: TwoTower = instantiate(tree.model, _convert_="all")
+    published = to_published(model.state_dict(), UNIMED_CLIP)
+    expected = {
+        ours
+        for ours, (theirs, weight) in zip(model.state_dict(), published.items(), strict=True)
+        if weight.ndim >= 2 and not any(part in theirs for part in ("bn", "ln", "bias"))
+    }
+    _, decayed = decay_groups(model)
+    assert set(_names(model, decayed["params"])) == expected
