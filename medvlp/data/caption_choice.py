@@ -71,6 +71,11 @@ def has_caption(field: str) -> bool:
     return bool(caption_candidates(field))
 
 
+def marker_of(field: str) -> str:
+    """Return the marker that joins the captions of a stored text; "" if there is none."""
+    return next((marker for marker in _NUM_CAPTIONS if marker in field), "")
+
+
 def choose_caption(candidates: Sequence[str], generator: random.Random) -> str:
     """Draw a caption; as published, a single one is taken without a draw."""
     return candidates[0] if len(candidates) == 1 else generator.choice(candidates)
@@ -125,7 +130,7 @@ class MultiCaption(TextSampler):
 
 
 def _split(field: str) -> tuple[str, list[str]]:
-    marker = next((marker for marker in _NUM_CAPTIONS if marker in field), "")
+    marker = marker_of(field)
     return marker, field.split(marker) if marker else [field]
 
 

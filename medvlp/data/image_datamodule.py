@@ -7,10 +7,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from lightning import LightningDataModule
 from numpy import ndarray
 
+from medvlp.data.caption_choice import marker_of
 from medvlp.data.collate import ImageCollate, Tokenizer
 from medvlp.data.cut_texts import CutTexts
 from medvlp.data.image_dataset import ImageDataset
@@ -161,6 +162,8 @@ class ImageDataModule(LightningDataModule):
                 silent = _without_text(images) if found is None else found.without_caption
                 _report_silent(images.name, len(silent), int(sound.sum()))
                 sound[silent] = False
+                if isinstance(self.texts, ReportText):
+                    _warn_of_markers(images, sound)
             usable.append(np.flatnonzero(sound))
         return ImageDataset(
             self.sets[split],
@@ -202,6 +205,19 @@ def _report_silent(name: str, num_silent: int, total: int) -> None:
             name,
             num_silent,
             total,
+        )
+
+
+def _warn_of_markers(images: ImageSet, usable: Bool[ndarray, " s"]) -> None:
+    """Look at the texts of the first image; a set joins its captions in one way."""
+    texts = images[int(usable.argmax())].texts.values() if usable.any() else ()
+    marker = next(filter(None, map(marker_of, texts)), "")
+    if marker:
+        _LOG.warning(
+            "%s joins several captions of an image by %r, and all are shown as one text; "
+            "data/texts=multi_caption shows one of them",
+            images.name,
+            marker,
         )
 
 

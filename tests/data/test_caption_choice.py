@@ -1,9 +1,14 @@
+import io
+import logging
 import random
+import tarfile
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from medvlp.data.caption_choice import (
     MultiCaption,
@@ -11,7 +16,11 @@ from medvlp.data.caption_choice import (
     choose_caption,
     has_caption,
 )
+from medvlp.data.image_datamodule import ImageDataModule
+from medvlp.data.image_recipe import ImageRecipe
+from medvlp.data.shard_images import ShardImages
 from medvlp.losses.functional import match_statements
+from medvlp.text.tokenizers import WordPieceTokenizer
 from medvlp.types import TextKind
 
 
@@ -105,3 +114,29 @@ def test_a_text_is_true_of_the_images_of_its_label() -> None:
         unit = sampler(edema, chance(seed))[0]
         positive = match_statements(torch.tensor([unit.statements]), rows)[0].tolist()
         assert positive == [True, True, False, unit.text == "Edema is seen."]
+
+
+def test_joined_captions_shown_as_one_text_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8)).save(buffer, "PNG")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, content in (("0.png", buffer.getvalue()), ("0.txt", b"A._dr_B._dr_")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    images = ShardImages(str(tmp_path / "a.tar"), name="a")
+    for sampler, warned in ((None, 1), (MultiCaption(), 1)):
+        module = ImageDataModule(
+            ImageRecipe(8, mean=(0.5,) * 3, std=(0.5,) * 3),
+            train=[images],
+            cache_dir=str(tmp_path / "cache"),
+            tokenizer=WordPieceTokenizer("phantom", 16),
+            texts=sampler,
+            inspect=False,
+        )
+        with caplog.at_level(logging.WARNING):
+            module.prepare_data()
+            module.setup("fit")
+        assert caplog.text.count("several captions of an image by '_dr_'") == warned
