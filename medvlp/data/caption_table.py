@@ -5,7 +5,8 @@ r"""Captions for labels: a table of sentences turns a label CSV into an annotati
         --table captions.yaml --layout labels --out with_captions.csv
 
 `start` lists the labels; write sentences under each, or let any language model write them. `build`
-joins them with the images in a layout that `python -m medvlp.prepare data=unimed/...` reads. The
+joins them with the images in a layout that `python -m medvlp.prepare` reads: `data=unimed/chexpert
+data.sources.chexpert.annotations=with_captions.csv data.sources.chexpert.images=FOLDER`. The
 method is UniMed-CLIP's (arXiv 2412.10372), which published the results but not the program: several
 differently worded sentences for each label, 10 as a rule. Nothing here is drawn by chance.
 """

@@ -176,14 +176,14 @@ def field_of(record: Any, *keys: str | int) -> Any:
     return record
 
 
-def text_of(value: Any, what: str) -> str:
+def text_of(value: Any, what: str, *, published_skips: bool = False) -> str:
     """Take a text out of JSON.
 
     Raises:
-        RowError: If it is null, NaN (the published scripts pass over these) or no text.
+        RowError: If it is null, NaN or no text.
     """
     if value is None or value != value:
-        raise RowError(f"no {what}", published_skips=True)
+        raise RowError(f"no {what}", published_skips=published_skips)
     if not isinstance(value, str):
         raise RowError(f"the {what} is not a text", repr(value)[:80])
     return value

@@ -128,7 +128,10 @@ def begin_manifest(folder: Path, wanted: ShardManifest, *, verify: bool = False)
         found = wanted
     else:
         found = read_manifest(folder)
-        _refuse_other(found, wanted)
+        if found.shards:
+            _refuse_other(found, wanted)
+        else:  # nothing came of it, whatever it was
+            found = wanted
     found.rewind(verify=verify)
     return found
 

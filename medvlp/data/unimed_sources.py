@@ -167,7 +167,7 @@ class LLaVAMedInstructCaptions(CaptionedImages):
             if said is None or (said == [] and self.compat is None):
                 raise RowError("no mention in the text", published_skips=True)
             said = field_of(said, 0, "tokens")
-        return f"{image}.jpg", text_of(said, "caption").strip()
+        return f"{image}.jpg", text_of(said, "caption", published_skips=True).strip()
 
 
 def _list_in(path: Path, key: str) -> list[Any]:

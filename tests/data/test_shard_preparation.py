@@ -135,6 +135,16 @@ def test_shards_of_somebody_else_are_not_touched(raw: Path) -> None:
         preparation(raw).prepare("set")
 
 
+def test_a_run_that_gave_nothing_is_begun_anew(raw: Path) -> None:
+    source = ROCOv2Captions(str(raw / "captions.csv"), str(raw / "wrong"))
+    wrong = ShardPreparation({"set": source}, str(raw.parent / "out")).prepare("set")
+    with pytest.raises(PreparationError, match="7 of 7 rows gave no sample"):
+        check_skipped("set", wrong, allowed=1.0)
+    manifest = preparation(raw).prepare("set")
+    assert (manifest.num_samples, manifest.num_skipped) == (6, 1)
+    assert len((manifest.folder / "quarantine.csv").read_text().splitlines()) == 2
+
+
 def test_a_damaged_manifest_says_what_to_do(raw: Path) -> None:
     manifest = preparation(raw).prepare("set")
     (manifest.folder / "manifest.json").write_text('{"shards": ')
