@@ -13,7 +13,7 @@ from medvlp.models.two_tower import TwoTower
 from medvlp.text.tokenizers import TextTokenizer, WordPieceTokenizer
 
 FOLDER = Path(__file__).parents[2] / "conf" / "model"
-NAMES = sorted(path.stem for path in FOLDER.glob("hlip_*.yaml"))
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def load(name: str) -> dict[str, Any]:
