@@ -42,12 +42,12 @@ def csv_records(path: Path, columns: Sequence[str | int]) -> Iterator[Record]:
         try:
             header = next(reader, [])
             places = _positions(path, [name.strip() for name in header], columns)
-            lines.seen.clear()
+            lines.num_seen = 0
             for cells in reader:
                 if "".join(cells).strip() or len(cells) > 1:  # else: a blank line
                     place = f"{path.name}, line {reader.line_num}"
                     yield place, _cells(cells, places, len(header), lines)
-                lines.seen.clear()
+                lines.num_seen = 0
         except csv.Error as error:
             raise ValueError(
                 f"{path}, line {reader.line_num} is not readable CSV ({error}); is a double quote "
@@ -106,10 +106,13 @@ def read_list(cell: str | None, what: str) -> list[str]:
 
 
 class _Lines:
-    """The lines of a file, remembering those since `seen` was cleared."""
+    """The lines of a file, counted since `num_seen` was set to 0.
+
+    The reader of a table asks for a line behind the last only while a quoted cell is open.
+    """
 
     def __init__(self, file: TextIO) -> None:
-        self.file, self.seen, self.ended = file, list[str](), False
+        self.file, self.num_seen, self.ended = file, 0, False
 
     def __iter__(self) -> "_Lines":
         return self
@@ -119,12 +122,8 @@ class _Lines:
         if not line:
             self.ended = True
             raise StopIteration
-        self.seen.append(line)
+        self.num_seen += 1
         return line
-
-    def ends_inside_quotes(self) -> bool:
-        """Tell whether the file ended while a quoted cell was still open."""
-        return self.ended and sum(line.count('"') for line in self.seen) % 2 == 1
 
 
 def _open(path: Path) -> TextIO:
@@ -155,8 +154,8 @@ def _positions(path: Path, header: list[str], columns: Sequence[str | int]) -> l
 def _cells(
     cells: list[str], places: list[int], width: int, lines: _Lines
 ) -> list[str | None] | RowError:
-    if lines.ends_inside_quotes():
-        detail = f"it swallows {len(lines.seen) - 1:,} lines up to the end of the file"
+    if lines.ended:
+        detail = f"it swallows {lines.num_seen - 1:,} lines up to the end of the file"
         return RowError("a double quote is never closed", detail)
     if len(cells) > width:
         advice = "a text with a comma must stand in double quotes"

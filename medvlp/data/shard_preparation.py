@@ -4,12 +4,13 @@ import csv
 import io
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
 from medvlp.data.captioned_images import CaptionedImage, CaptionedImages, RowError, below
+from medvlp.data.choices import check_choice
 from medvlp.data.engine import PreparationError
 from medvlp.data.exclusive import exclusive
 from medvlp.data.quarantine import quarantine_file
@@ -30,6 +31,7 @@ class ShardPreparation:
     Args:
         sources: Name to source; the shards of NAME lie in `NAME_webdataset`, as published.
         out_dir: Folder of these folders.
+        only: Names of the sources to prepare; None takes all.
         samples_per_shard: 1000 as published.
         num_readers: Images that are read at the same time.
         shown: Samples in the caption table.
@@ -41,6 +43,7 @@ class ShardPreparation:
         sources: Mapping[str, CaptionedImages],
         out_dir: str,
         *,
+        only: Sequence[str] | None = None,
         samples_per_shard: int = 1000,
         num_readers: int = 8,
         shown: int = 3,
@@ -50,7 +53,10 @@ class ShardPreparation:
             raise ValueError("there is no source to prepare")
         if num_readers < 1:
             raise ValueError(f"num_readers is {num_readers}, expected 1 or more")
-        self.sources, self.out_dir = dict(sources), Path(out_dir)
+        if only is not None:
+            check_choice("only", only, sources)
+        names = [name for name in sources if only is None or name in only]
+        self.sources, self.out_dir = {name: sources[name] for name in names}, Path(out_dir)
         self.samples_per_shard, self.num_readers = samples_per_shard, num_readers
         self.shown, self.verify = shown, verify
 

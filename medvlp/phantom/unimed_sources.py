@@ -106,6 +106,7 @@ class PhantomShards(ShardPreparation):
         sources: See `ShardPreparation`.
         out_dir: See `ShardPreparation`.
         twin: Holds the raw files.
+        only: See `ShardPreparation`.
         samples_per_shard: Few, so that several shards come out.
         num_readers: See `ShardPreparation`.
         shown: See `ShardPreparation`.
@@ -118,6 +119,7 @@ class PhantomShards(ShardPreparation):
         out_dir: str,
         *,
         twin: UniMedSourcesTwin,
+        only: Sequence[str] | None = None,
         samples_per_shard: int = 4,
         num_readers: int = 2,
         shown: int = 3,
@@ -126,6 +128,7 @@ class PhantomShards(ShardPreparation):
         super().__init__(
             sources,
             out_dir,
+            only=only,
             samples_per_shard=samples_per_shard,
             num_readers=num_readers,
             shown=shown,

@@ -171,6 +171,19 @@ def test_retina_tables_are_sorted_and_five_are_left_out(tmp_path: Path) -> None:
     assert samples(chosen) == [("b.jpg", two)]
 
 
+def test_published_retina_tables_come_as_the_file_system_lists_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.csv", "b.csv", "06_DEN.csv"):
+        written(tmp_path / name, "filename,captions,sentence_level_captions\n")
+    monkeypatch.setattr("os.listdir", lambda _: ["b.csv", "06_DEN.csv", "a.csv"])
+    names = {
+        compat: [path.name for path in RetinaCaptions(str(tmp_path), "", compat=compat).files()]
+        for compat in ("published", None)
+    }
+    assert names == {"published": ["b.csv", "a.csv"], None: ["a.csv", "b.csv"]}
+
+
 def test_the_last_clean_keyword_becomes_the_text(tmp_path: Path) -> None:
     rows = [
         "1.jpg,\"['drusen', '65 year old', 'amd/']\"",
@@ -262,6 +275,11 @@ def test_odd_rows_of_a_table_are_refused_alone(tmp_path: Path) -> None:
     assert found[4:] == [
         "a double quote is never closed: it swallows 2 lines up to the end of the file"
     ]
+
+
+def test_the_last_line_needs_no_end(tmp_path: Path) -> None:
+    file = written(tmp_path / "r.csv", 'ID,Caption\n1,"a ""quoted"" word"')
+    assert samples(ROCOv2Captions(file, "")) == [("1.jpg", 'a "quoted" word')]
 
 
 @pytest.mark.parametrize("content", ["{", "[1, 2", "7", '{"a": 1}'])

@@ -142,6 +142,8 @@ def test_a_source_that_is_not_there_does_not_stop_the_others(
 
     main(["unimed_quilt_1m", str(tmp_path / "raw"), "--studies", "2", "--shape", "16", "16", "16"])
     overrides = ["data=unimed/all", f"paths.raw={tmp_path / 'raw'}", f"paths.data={tmp_path}"]
+    (manifest,) = prepare_shards(config.compose([*overrides, "data.only=[quilt_1m]"], "prepare"))
+    assert manifest.num_samples == 2
     with pytest.raises(PreparationError, match=r"12 of 13 sources:\n  radimagenet: the annotation"):
         prepare_shards(config.compose(overrides, "prepare"))
     assert "quilt_1m_webdataset" in capsys.readouterr().out
