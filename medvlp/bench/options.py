@@ -74,6 +74,24 @@ def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny scans, one repeat: a try-out")
 
 
+def _images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", type=int, default=768, help="of an epoch")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--workers", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--folder", type=Path, help="on the disk to measure; else the temporary")
+    parser.add_argument("--quick", action="store_true", help="few images, one repeat: a try-out")
+
+
+def _text(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="unimed_clip_vit_b16", help="whose text tower")
+    parser.add_argument("--texts", type=int, default=48)
+    parser.add_argument("--layers", type=int, default=0, help="the first of the tower; 0: all")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+
+
 def _experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--experiment", default=EXPERIMENT)
     parser.add_argument(
@@ -91,4 +109,6 @@ _ADD: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "step": _step,
     "phantom": _phantom,
     "data": _data,
+    "images": _images,
+    "text": _text,
 }

@@ -1,10 +1,12 @@
 """What a benchmark leaves behind: a table, and a JSON file that says where it was measured."""
 
 import json
+import os
 import platform
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,15 @@ def peak_memory_mib() -> float:
         return int(line.split()[1]) / 1024
     scale = 1024**2 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+
+
+def cpu_seconds(processes: Sequence[int] = ()) -> float:
+    """Return the CPU time of this process and of others, all their threads together."""
+    total = time.process_time()
+    for process in processes:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 def _cell(value: Any) -> str:
