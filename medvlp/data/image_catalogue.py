@@ -18,6 +18,7 @@ from medvlp.data.tables import nearest
 from medvlp.distributed.world import rank
 
 _LOG = logging.getLogger(__name__)
+_NOT_CHOSEN = "not among the chosen sets"
 _PLACEHOLDER = "<path-to-test-set-folder>"  # as the published catalogue has it
 
 
@@ -94,7 +95,9 @@ class CatalogueImages(ImageSet):
                 self.missing[name] = str(error)
             self.skips += reader.skips
         self.skips += [
-            Skip(name, f"the set is left out: {why}") for name, why in self.missing.items()
+            Skip(name, f"the set is left out: {why}")
+            for name, why in self.missing.items()
+            if why != _NOT_CHOSEN
         ]
         self._report()
         if not rows:
@@ -129,7 +132,7 @@ class CatalogueImages(ImageSet):
         for name in self.registry.sets:
             entry = entries.get(name)
             if self.chosen is not None and name not in self.chosen:
-                self.missing[name] = "not among the chosen sets"
+                self.missing[name] = _NOT_CHOSEN
             elif entry is None:
                 if name in self.registry.averaged:
                     self.missing[name] = f"{self.catalogue} does not name it; add its path"
@@ -196,15 +199,16 @@ class CatalogueImages(ImageSet):
         """Say once, on the first rank, which sets and how many images are left out."""
         if rank() != 0:
             return
-        for reason in dict.fromkeys(self.missing.values()):
-            names = [name for name, own in self.missing.items() if own == reason]
+        missing = {name: why for name, why in self.missing.items() if why != _NOT_CHOSEN}
+        for reason in dict.fromkeys(missing.values()):
+            names = [name for name, own in missing.items() if own == reason]
             _LOG.warning("%s: sets left out, %d: %s", reason, len(names), ", ".join(names))
-        sets = {skip.id for skip in self.skips if skip.id in self.missing}
-        reasons = Counter(skip.reason for skip in self.skips if skip.id not in sets)
+        reasons = Counter(skip.reason for skip in self.skips if skip.id not in missing)
         for reason, count in reasons.most_common():
             first = next(skip.id for skip in self.skips if skip.reason == reason)
             _LOG.warning("left out, %d x: %s (the first: %s)", count, reason, first)
-        averaged = [self.registry.sets[name] for name in self.registry.averaged]
+        wanted = self.registry.averaged if self.chosen is None else self.chosen
+        averaged = [self.registry.sets[name] for name in wanted]
         there = {one.modality for one in averaged if one.name not in self.missing}
         for modality in dict.fromkeys(one.modality for one in averaged):
             if modality not in there:

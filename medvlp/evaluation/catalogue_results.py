@@ -81,6 +81,7 @@ def catalogue_results(
         for name in registry.averaged
         if name not in samples
     }
+    rows = {scored.one.name: _set_row(scored, samples[scored.one.name]) for scored in sets}
     return Results(
         protocol=protocol,
         num_samples=sum(len(scored.sample_ids) for scored in sets),
@@ -89,12 +90,12 @@ def catalogue_results(
         threshold_rule="",
         bootstrap={"unit": "patient", "resamples": num_resamples, "level": LEVEL, "seed": seed},
         findings=[],
-        macros=[*_mean_rows(registry, samples), *(_set_row(s, samples) for s in sets)],
+        macros=[*_mean_rows(registry, samples), *rows.values()],
         worst_finding="",
         subgroups=[],
         skipped=skipped,
         score_rule="cosine",
-        notes=_notes(sets, registry, samples),
+        notes=_notes(sets, registry, rows),
         predictions=[row for scored in sets for row in _predictions(scored)],
         **facts,
     )
@@ -120,10 +121,10 @@ def _mean_rows(registry: Registry, samples: Mapping[str, Samples]) -> list[Macro
     return rows
 
 
-def _set_row(scored: ScoredSet, samples: Mapping[str, Samples]) -> Macro:
+def _set_row(scored: ScoredSet, samples: Samples) -> Macro:
     """Return the figures of one set beside what chance and the largest class alone would score."""
     one, count = scored.one, len(scored.truth)
-    figures = {name: figure(values) for name, values in samples[one.name].items()}
+    figures = {name: figure(values) for name, values in samples.items()}
     largest = float(np.bincount(scored.truth).max()) / count
     figures |= {
         "n": Figure(float(count)),
@@ -133,25 +134,21 @@ def _set_row(scored: ScoredSet, samples: Mapping[str, Samples]) -> Macro:
     return Macro(one.name, list(one.classes), figures)
 
 
-def _notes(
-    sets: Sequence[ScoredSet], registry: Registry, samples: Mapping[str, Samples]
-) -> list[str]:
-    missing = [name for name in registry.averaged if name not in samples]
-    total = len(registry.averaged)
-    notes = []
-    if missing:
-        notes.append(
-            f"the mean is over {total - len(missing)} of {total} sets; missing: "
-            + ", ".join(missing)
-        )
-    modalities: dict[str, list[str]] = {}
-    for name in registry.averaged:
-        modalities.setdefault(registry.sets[name].modality, []).append(name)
-    notes += [
-        f"no image of modality {modality}: give one of the sets {', '.join(names)}"
-        for modality, names in modalities.items()
-        if not set(names) & set(samples)
+def _notes(sets: Sequence[ScoredSet], registry: Registry, rows: Mapping[str, Macro]) -> list[str]:
+    """Say what is missing, doubtful or at chance."""
+    notes = _missing(registry, rows)
+    known = [scored.one.name for scored in sets if scored.one.patient]
+    notes.append(
+        f"patients are known of {', '.join(known) or 'no set'}; elsewhere each image counts as "
+        "one, and intervals are too narrow where a patient has several"
+    )
+    chance = [
+        name
+        for name, row in rows.items()
+        if not row.figures["balanced_acc"].low > row.figures["chance"].value
     ]
+    if chance:
+        notes.append(f"balanced accuracy not above chance, by its interval: {', '.join(chance)}")
     for scored in sets:
         one = scored.one
         if one.name not in registry.averaged:
@@ -164,6 +161,21 @@ def _notes(
         if one.leakage:
             notes.append(f"possible leakage, {one.name}: {one.leakage}")
     return notes
+
+
+def _missing(registry: Registry, rows: Mapping[str, Macro]) -> list[str]:
+    missing = [name for name in registry.averaged if name not in rows]
+    total = len(registry.averaged)
+    modalities: dict[str, list[str]] = {}
+    for name in registry.averaged:
+        modalities.setdefault(registry.sets[name].modality, []).append(name)
+    named = ", ".join(missing)
+    notes = [f"the mean is over {total - len(missing)} of {total} sets; missing: {named}"]
+    return (notes if missing else []) + [
+        f"no image of modality {modality}: give one of the sets {', '.join(names)}"
+        for modality, names in modalities.items()
+        if not set(names) & set(rows)
+    ]
 
 
 def _predictions(scored: ScoredSet) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from medvlp.evaluation.statistics import patient_weights, ranking_metrics
+from medvlp.evaluation.statistics import patient_weights, ranking_metrics, skill
 
 TOP = 5
 _WEIGHTS_PER_CHUNK = 2_000_000  # of float64: what a resample of a large set takes is bounded
@@ -37,9 +37,9 @@ def set_metrics(
 
     Returns:
         acc, over all images alike; balanced_acc, mean recall of the classes that occur; of more
-        than five classes top5_acc; with `two_class` auc_roc of score 1 minus score 0 (NaN where a
-        class is absent), f1_score, precision_score and recall_score of class 1, 0 where nothing is
-        divided, as in scikit-learn.
+        than five classes top5_acc; with `two_class` auc_roc, ap and ap_skill of score 1 minus
+        score 0 (NaN where a class is absent), f1_score, precision_score and recall_score of class
+        1, 0 where nothing is divided, as in scikit-learn.
     """
     classes = np.arange(scores.shape[1])
     is_true, is_chosen = truth[:, None] == classes, scores.argmax(axis=1)[:, None] == classes
@@ -57,8 +57,11 @@ def set_metrics(
         # the difference is taken in the scores' own precision, as published
         margin = (scores[:, 1] - scores[:, 0]).astype(np.float64)
         chosen = (weights @ is_chosen)[:, 1]
+        area, precision = ranking_metrics(truth == 1, margin, weights)
         values |= {
-            "auc_roc": ranking_metrics(truth == 1, margin, weights)[0],
+            "auc_roc": area,
+            "ap": precision,
+            "ap_skill": skill(precision, size[:, 1] / total),
             "f1_score": _ratio(2 * right[:, 1], size[:, 1] + chosen),
             "precision_score": _ratio(right[:, 1], chosen),
             "recall_score": recall[:, 1],

@@ -79,11 +79,12 @@ def test_the_patient_comes_from_the_path_where_the_set_says_how(tmp_path: Path) 
     assert [images[k].patient_id for k in (0, 1)] == ["chexpert-5x200/patient7"] * 2
 
 
-def test_only_the_chosen_sets_are_read(tmp_path: Path) -> None:
+def test_only_the_chosen_sets_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_catalogue(tmp_path, Registry.load())
     images = CatalogueImages(str(path), sets=["PCAM"])
-    images.open()
-    assert len(images) == 2
+    with caplog.at_level(logging.WARNING):
+        images.open()
+    assert len(images) == 2 and images.skips == [] and caplog.text == ""
     assert images.missing["BACH"] == "not among the chosen sets"
     with pytest.raises(ValueError, match=r"no set 'PCAN'; did you mean 'PCAM'\?; known are"):
         CatalogueImages(str(path), sets=["PCAN"])

@@ -10,6 +10,9 @@ from medvlp.distributed.gather import gather_objects
 from .test_retrieval import Retrieval, axes, batch_of
 from .test_retrieval import embed_text as embed_report
 from .test_zero_shot import CPU, embed_text
+from .test_zero_shot_catalogue import batch_of as set_batch
+from .test_zero_shot_catalogue import images_of
+from .test_zero_shot_catalogue import make as make_catalogue
 from .test_zero_shot_task import batch_of as brain_batch
 from .test_zero_shot_task import make_task
 
@@ -26,7 +29,8 @@ def parts(rank: int, world_size: int) -> list[list[int]]:
 
 def find(rank: int, world_size: int) -> dict[str, Any]:
     """Score this rank's share and compute the figures of all, as a system does."""
-    task, retrieval = make_task(), Retrieval(num_resamples=20)
+    task, retrieval, catalogue = make_task(), Retrieval(num_resamples=20), make_catalogue()
+    images, metadata = images_of(catalogue, ["BACH", "CT_axial"], per_class=2)
     found = {}
     for measure, embed in ((task, embed_text), (retrieval, embed_report)):
         measure.prepare(embed, torch.tensor([2.0]), CPU)
@@ -37,8 +41,10 @@ def find(rank: int, world_size: int) -> dict[str, Any]:
         texts = batch_of([i % 16 for i in places], list(range(len(places))), len(places)) | own
         labels = {key: batch[key][places] for key in ("labels", "num_scans")}
         task.update(embedding[places], batch | own | labels)
+        sets = set_batch([metadata[i] for i in places], own["sample_id"])
+        catalogue.update(images[places], sets)
         retrieval.update(axes(*((i + i // 20) % 16 for i in places)), texts)
-    for name, measure in (("task", task), ("retrieval", retrieval)):
+    for name, measure in (("task", task), ("retrieval", retrieval), ("sets", catalogue)):
         result = measure.compute(gather_objects(measure.rows()))
         found[name] = result.metrics() | {
             "samples": result.num_samples,

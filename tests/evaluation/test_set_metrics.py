@@ -13,11 +13,14 @@ def test_figures_of_two_classes_are_those_of_scikit_learn() -> None:
     truth = rng.integers(0, 2, 80)
     scores = rng.normal(size=(80, 2)).round(1).astype(np.float32)
     found = set_metrics(scores, truth, np.ones((1, 80)), two_class=True)
-    choice = scores.argmax(axis=1)
+    choice, margin = scores.argmax(axis=1), scores[:, 1] - scores[:, 0]
+    precision, prevalence = metrics.average_precision_score(truth, margin), truth.mean()
     expected = {
         "acc": metrics.accuracy_score(truth, choice),
         "balanced_acc": metrics.balanced_accuracy_score(truth, choice),
-        "auc_roc": metrics.roc_auc_score(truth, scores[:, 1] - scores[:, 0]),
+        "auc_roc": metrics.roc_auc_score(truth, margin),
+        "ap": precision,
+        "ap_skill": (precision - prevalence) / (1 - prevalence),
         "f1_score": metrics.f1_score(truth, choice),
         "precision_score": metrics.precision_score(truth, choice),
         "recall_score": metrics.recall_score(truth, choice),
