@@ -14,7 +14,8 @@ from medvlp.data.statements import statements_of
 from medvlp.data.texts import TextSampler, TextUnit
 from medvlp.types import TextKind
 
-Unused = Literal["openi_rewrites", "mimic_captions", "retina_sentence"]
+UNUSED = ("openi_rewrites", "mimic_captions", "retina_sentence")
+"""What the published loader never draws."""
 
 _OPENI, _RETINA, _MEDICAT, _MIMIC = "_openi_", "_all_retina_merged_", "_medicat_", "_mimiccxr_"
 _NUM_CAPTIONS: dict[str, int | None] = {  # in the order in which markers are looked for
@@ -31,7 +32,7 @@ _NO_REPORT, _NOTHING = "noreportpresent", "nothingpresent"
 
 
 def caption_candidates(
-    field: str, compat: Literal["published"] | None = None, *, also: Sequence[Unused] = ()
+    field: str, compat: Literal["published"] | None = None, *, also: Sequence[str] = ()
 ) -> list[str]:
     """List the captions of which a training step sees one, each as often as it is likely.
 
@@ -39,7 +40,7 @@ def caption_candidates(
         field: As stored: captions, each followed by the marker of its source, or one caption.
         compat: "published" keeps what the published loader can draw: empty captions and the words
             that stand for a missing report. The default leaves both out.
-        also: Captions that the published loader never draws, see `MultiCaption`.
+        also: Of `UNUSED`: what the published loader never draws, see `MultiCaption`.
 
     >>> caption_candidates("A chest X-ray._openi_An X-ray of a chest._openi_")
     ['A chest X-ray.']
@@ -89,14 +90,18 @@ class MultiCaption(TextSampler):
 
     Args:
         compat: "published" draws as the published loader does, empty captions included.
-        also: Draw from captions that the published loader leaves unused: "openi_rewrites", the
-            three rewrites beside the original; "mimic_captions", every other time in place of the
+        also: Draw from what the published loader leaves unused: "openi_rewrites", the three
+            rewrites beside the original; "mimic_captions", every other time in place of the
             report; "retina_sentence", the sentence-level caption behind the ten others.
     """
 
     def __init__(
-        self, compat: Literal["published"] | None = None, *, also: Sequence[Unused] = ()
+        self, compat: Literal["published"] | None = None, *, also: Sequence[str] = ()
     ) -> None:
+        if unknown := sorted(set(also) - set(UNUSED)):
+            raise ValueError(
+                f"also names {', '.join(unknown)}, expected some of {', '.join(UNUSED)}"
+            )
         if compat == "published" and also:
             raise ValueError(
                 f"compat is 'published' and also {list(also)}: the published loader never draws "

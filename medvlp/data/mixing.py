@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -40,7 +40,7 @@ class Mixture:
 
     Args:
         weights: Of the groups, by name or in their order, not all zero.
-        by: What a group is.
+        by: What a group is: "set", or "modality" for all sets of one.
         weight_of: "group": weights are the shares of the groups. "sample": the share of a group is
             its weight times its size, as in UniMed-CLIP's configs, where every shard of 1000
             samples has the weight of its set.
@@ -55,16 +55,20 @@ class Mixture:
         self,
         weights: Sequence[float] | Mapping[str, float] | None = None,
         *,
-        by: Literal["set", "modality"] = "set",
-        weight_of: Literal["group", "sample"] = "group",
+        by: str = "set",
+        weight_of: str = "group",
         temperature: float | None = None,
         one_per_batch: bool = False,
         epoch_size: int | None = None,
     ) -> None:
+        if by not in ("set", "modality") or weight_of not in ("group", "sample"):
+            raise ValueError(
+                f"by is {by!r} and weight_of {weight_of!r}; expected 'set' or 'modality', and "
+                "'group' or 'sample'"
+            )
         _check_numbers(weights, temperature, epoch_size)
         self.weights = dict(weights) if isinstance(weights, Mapping) else weights and list(weights)
-        self.by: Literal["set", "modality"] = by
-        self.weight_of: Literal["group", "sample"] = weight_of
+        self.by, self.weight_of = by, weight_of
         self.temperature, self.one_per_batch = temperature, one_per_batch
         self.epoch_size = epoch_size
 

@@ -65,6 +65,8 @@ def test_what_the_published_loader_never_draws_has_a_name() -> None:
     assert drawn["Clear lungs."] == 10 and all(drawn[caption] == 1 for caption in TEN)
     with pytest.raises(ValueError, match="never draws"):
         MultiCaption("published", also=["openi_rewrites"])
+    with pytest.raises(ValueError, match="names openi_rewrite, expected some of openi_rewrites"):
+        MultiCaption(also=["openi_rewrite"])
 
 
 NOTHING = ["", " \n", "...", "_chexpert_", "._radimagenet_", "_openi__openi_"]

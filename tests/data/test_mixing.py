@@ -148,6 +148,8 @@ def test_weights_must_fit_the_groups() -> None:
         ({"weights": {}}, "one above 0"),
         ({"weights": {"a": -1.0}}, "one above 0"),
         ({"epoch_size": 5}, "needs weights"),
+        ({"by": "modalities"}, "expected 'set' or 'modality'"),
+        ({"weight_of": "shard"}, "'group' or 'sample'"),
         ({"temperature": 0.0}, "above 0"),
         ({"temperature": 1.0, "weights": [1.0]}, "must not be given"),
     ],
