@@ -101,7 +101,7 @@ class ShardManifest:
         self.examples = self.examples[: self.num_samples]
         file = quarantine_file(self.folder)
         if last and file.is_file():
-            os.truncate(file, last.quarantine_bytes)
+            os.truncate(file, min(last.quarantine_bytes, file.stat().st_size))
         else:
             file.write_bytes(_HEADER)
 

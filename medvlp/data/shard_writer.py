@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import tarfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +95,8 @@ class ShardWriter:
     def discard(self) -> None:
         """Throw away the shard that is open."""
         if self._tar is not None:
-            self._tar.close()
+            with suppress(OSError):  # a full disk fails here again
+                self._tar.close()
             self._tar = None
         self._aside.unlink(missing_ok=True)
 

@@ -5,6 +5,7 @@ import io
 import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -107,6 +108,25 @@ def test_a_damaged_shard_is_written_again(raw: Path, verify: bool) -> None:
     path.write_bytes(bytes([content[0] ^ 1]) + content[1:] if verify else content[:-512])
     again = preparation(raw, verify=verify).prepare("set")
     assert path.read_bytes() == content and again == first
+
+
+def test_a_full_disk_leaves_whole_shards_only(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, done = tarfile.TarFile.addfile, 0
+
+    def full(self: tarfile.TarFile, *member: Any) -> None:
+        nonlocal done
+        done += 1
+        if done > 6:  # two samples, and one more
+            raise OSError(28, "No space left on device")
+        write(self, *member)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile.TarFile, "addfile", full)
+        with pytest.raises(OSError, match="No space left"):
+            preparation(raw).prepare("set")
+    folder = raw.parent / "out" / "set_webdataset"
+    assert [path.name for path in folder.glob("*dataset*")] == ["dataset-000001.tar"]
+    assert texts(preparation(raw).prepare("set")) == WHOLE
 
 
 def test_leftovers_of_a_killed_run_go(raw: Path) -> None:
