@@ -38,10 +38,10 @@ def raw(tmp_path: Path) -> Path:
     return root
 
 
-def preparation(raw: Path, size: int = 2, **options: bool) -> ShardPreparation:
+def preparation(raw: Path, size: int = 2, verify: bool = False) -> ShardPreparation:
     source = ROCOv2Captions(str(raw / "captions.csv"), str(raw))
     out = str(raw.parent / "out")
-    return ShardPreparation({"set": source}, out, samples_per_shard=size, **options)
+    return ShardPreparation({"set": source}, out, samples_per_shard=size, verify=verify)
 
 
 def texts(manifest: ShardManifest) -> list[list[str]]:
