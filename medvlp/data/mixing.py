@@ -179,6 +179,18 @@ class Mixed(FixedSize):
         mixture.check(components)
         self.mixture, self.components = mixture, tuple(components)
 
+    def check(self, facts: SampleFacts, batch_size: int, *, world_size: int) -> None:
+        """See `Batching.check`."""
+        super().check(facts, batch_size, world_size=world_size)
+        if self.mixture.one_per_batch and self.mixture.is_exact:
+            sizes = {
+                name: len(group) for name, group in self.mixture.groups(self.components).items()
+            }
+            small = [f"{name} ({size})" for name, size in sizes.items() if 0 < size < batch_size]
+            if small:
+                told = ", ".join(small)
+                _LOG.warning("nothing of %s is trained on: no batch of %d", told, batch_size)
+
     def num_full_batches(self, facts: SampleFacts, batch_size: int) -> int:
         """See `Batching.num_full_batches`."""
         return self.mixture.num_batches(self.components, batch_size)

@@ -1,3 +1,4 @@
+import json
 import logging
 from collections import Counter
 from typing import Any
@@ -127,6 +128,22 @@ def test_a_group_without_samples_is_named(caplog: pytest.LogCaptureFixture) -> N
         Mixed(Mixture(temperature=2.0), components)
     assert caplog.text.count("nothing of b is trained on") == 2
     assert Mixture(temperature=2.0).shares(components) == {"a": 1.0, "b": 0.0}
+
+
+def test_a_group_that_fills_no_batch_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    batching = Mixed(Mixture(one_per_batch=True), sets_of(a=9, b=3, c=0))
+    with caplog.at_level(logging.WARNING):
+        GlobalBatchSampler(12, 4, shuffle=True, drop_last=True, batching=batching)
+    assert "nothing of b (3) is trained on: no batch of 4" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "mixture", [Mixture({"a": 1.0, "b": 2.0}), ShardOrder([1.0, 2.0], workers=2)]
+)
+def test_what_decides_the_batches_survives_a_checkpoint(mixture: Mixture) -> None:
+    described = Mixed(mixture, sets_of(a=4, b=5)).describe()
+    assert json.loads(json.dumps(described)) == described
+    assert described["sizes"] == {"a": 4, "b": 5}
 
 
 def test_weights_must_fit_the_groups() -> None:
