@@ -78,6 +78,8 @@ def _add_options_of_images(group: argparse._ArgumentGroup) -> None:
     )
     add("--scoring", choices=("temperature", "raw_image", "cosine"), help=scoring)
     add("--template", metavar="TEXT", help='before every prompt, or around it with "{}"')
+    expect = "prompts, and published scores that must come out; see experiments/unimed_vitb16"
+    add("--expect", type=Path, metavar="FILE", help=expect)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

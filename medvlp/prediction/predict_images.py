@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medvlp.evaluation.zero_shot import ZeroShotClassification
+from medvlp.prediction.expected_scores import ExpectedScores
 from medvlp.prediction.image_classifier import ImageClassifier, Texts
 from medvlp.prediction.image_files import find_images
 from medvlp.prediction.image_scores import SHOWN, ImageScores
@@ -28,13 +29,13 @@ def predict_images(options: argparse.Namespace, loaded: LoadedModel) -> int:
         FileNotFoundError, ValueError: If an image is not there, none can be read, or a text or an
             option cannot be used.
     """
-    _refuse_options_of_studies(options)
+    _check_options(options)
+    expected = None if options.expect is None else ExpectedScores.load(options.expect)
     found = find_images(options.scans)
-    classifier = ImageClassifier(loaded)
-    scores = classifier(
+    scores = ImageClassifier(loaded)(
         found.paths,
-        _texts(options, loaded),
-        scoring=options.scoring or "temperature",
+        _texts(options, loaded) if expected is None else expected.prompts,
+        scoring=options.scoring or (expected.scoring if expected else "temperature"),
         template=options.template or "",
     )
     folder = options.out
@@ -43,11 +44,13 @@ def predict_images(options: argparse.Namespace, loaded: LoadedModel) -> int:
     np.save(folder / "embeddings.npy", scores.embeddings)
     scores.plot(folder / "images.png")
     _print(Console(), scores, found.passed_over)
+    if expected is not None:
+        Console().print(expected.require(scores), soft_wrap=True, highlight=False)
     Console().print(f"everything lies in {folder}", soft_wrap=True)
     return len(scores.unreadable)
 
 
-def _refuse_options_of_studies(options: argparse.Namespace) -> None:
+def _check_options(options: argparse.Namespace) -> None:
     given = {
         "--findings": options.findings,
         "--map": options.map,
@@ -57,6 +60,8 @@ def _refuse_options_of_studies(options: argparse.Namespace) -> None:
         "--orientation": options.orientation,
         "--rescale": options.rescale,
     }
+    if options.expect is not None and (options.prompt or options.evaluation):
+        raise ValueError("--expect brings its own prompts; leave out --prompt and --evaluation")
     refused = [name for name, value in given.items() if value]
     if refused:
         raise ValueError(

@@ -52,7 +52,11 @@ def predict_study(options: argparse.Namespace, loaded: LoadedModel) -> None:
 
 
 def _refuse_options_of_images(options: argparse.Namespace) -> None:
-    given = {"--scoring": options.scoring, "--template": options.template}
+    given = {
+        "--scoring": options.scoring,
+        "--template": options.template,
+        "--expect": options.expect,
+    }
     refused = [name for name, value in given.items() if value is not None]
     if refused:
         raise ValueError(

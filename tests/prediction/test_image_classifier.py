@@ -4,19 +4,25 @@ import csv
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from medvlp import predict
-from medvlp.checkpoints.files import open_weights
 from medvlp.data.readers.image2d import read_image
+from medvlp.prediction.expected_scores import ExpectedScores
 from medvlp.prediction.image_classifier import ImageClassifier, prompts_of
 from medvlp.prediction.loaded_model import load_model
-
-from .conftest import IMAGE_TOWER, IMAGES
+from tests.checkpoints.synthetic import (
+    TEXT,
+    make_unimed_clip,
+    published_unimed_clip,
+    write_released,
+)
 
 TEXTS = ["Pleural effusion.", "No nodule.", "Cardiomegaly and effusion."]
 REAL = (
@@ -137,26 +143,42 @@ def test_bad_texts_and_images_are_refused(model, folder, tmp_path):
         model(tmp_path / "empty", TEXTS)
 
 
-def test_published_weights_load_strictly_with_their_experiment(image_checkpoint, folder, tmp_path):
-    tensors = open_weights(image_checkpoint).tensors
-    bare = tmp_path / "bare.pt"
-    torch.save({"state_dict": {f"module.{name}": t for name, t in tensors.items()}}, bare)
+def test_a_released_file_loads_strictly_with_its_experiment(folder, tmp_path):
+    text = {**TEXT, "vocab_size": 1024, "max_position_embeddings": 32}
+    published = make_unimed_clip(text=text)
+    weights = published_unimed_clip(published)
+    released = write_released(tmp_path, weights)
     with pytest.raises(ValueError, match="carries no preprocessing recipe"):
-        ImageClassifier.load(bare)
-    tower = [f"+model.vision.{key}={value}" for key, value in IMAGE_TOWER.items()]
-    recipe = [f"+data.recipe.{key}={value}" for key, value in IMAGES.items()]
-    changes = ["~model.vision", "~data.recipe", *tower, *recipe]
-    changes += ["model.image_projection.in_features=48", "evaluation={}"]
-    named = {"experiment": "phantom/hlip_ctrate", "overrides": changes, "device": "cpu"}
-    ours = ImageClassifier.load(image_checkpoint, device="cpu")
+        ImageClassifier.load(released)
+    named: dict[str, Any] = {"experiment": "unimed_vitb16", "overrides": small(text)}
+    model = ImageClassifier.load(released, device="cpu", **named)
     path = folder / "grey.jpg"
-    np.testing.assert_array_equal(
-        ImageClassifier.load(bare, **named)(path, TEXTS).scores, ours(path, TEXTS).scores
-    )
-    del tensors["vision.norm.weight"]
-    torch.save(tensors, bare)
-    with pytest.raises(ValueError):
-        ImageClassifier.load(bare, **named)
+    pixels = model.recipe.evaluation_input(read_image(path).image)[None]
+    with torch.no_grad():
+        image = published.eval().embed_image(model.recipe.finish(pixels), torch.tensor([1]))
+        cosine = image @ published.embed_text(model.tokenizer(TEXTS)).T
+    result = model(path, TEXTS, scoring="cosine")
+    np.testing.assert_allclose(result.scores, cosine.numpy(), atol=1e-5)
+    del weights["visual.ln_post.weight"]
+    with pytest.raises(ValueError, match=r"visual\.ln_post\.weight|vision\.norm\.weight"):
+        ImageClassifier.load(write_released(tmp_path, weights), **named)
+
+
+def small(text: dict[str, Any]) -> list[str]:
+    """Shrink the published experiment to the towers of `make_unimed_clip`."""
+    hidden = (text["hidden_size"] + 12) // 2
+    words = ",".join(f"{key}: {value}" for key, value in text.items())
+    vision = {"image_size": 32, "patch_size": 8, "width": 64, "depth": 2, "num_heads": 1}
+    return [
+        *(f"model.vision.{key}={value}" for key, value in vision.items()),
+        f"model.text.config={{{words}}}",
+        *("model.image_projection.in_features=64", "model.image_projection.out_features=12"),
+        f"model.text_projection.in_features={text['hidden_size']}",
+        *(f"model.text_projection.hidden_features={hidden}", "data.recipe.size=32"),
+        "model.text_projection.out_features=12",
+        "tokenizer._target_=medvlp.text.tokenizers.WordPieceTokenizer",
+        *("~tokenizer.name_or_path", "+tokenizer.vocab=phantom", "tokenizer.context_length=32"),
+    ]
 
 
 def test_models_of_volumes_and_of_images_are_told_apart(chest_checkpoint, image_checkpoint):
@@ -197,6 +219,36 @@ def test_predict_takes_images_one_by_one(image_checkpoint, model, folder, tmp_pa
     assert (out / "images.png").stat().st_size > 10_000
     _, code = run(capsys, folder / "grey.jpg", *asked)
     assert code == 0
+
+
+def test_predict_compares_with_published_scores(image_checkpoint, model, folder, tmp_path, capsys):
+    result = model(folder, TEXTS, scoring="raw_image")
+    images = {
+        Path(n).name: row.tolist() for n, row in zip(result.images, result.scores, strict=True)
+    }
+    tree = {"scoring": "raw_image", "tolerance": 1e-5, "prompts": TEXTS, "images": images}
+    file = tmp_path / "expected.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    asked = [folder, "--ckpt", image_checkpoint, "--out", tmp_path / "out", "--expect", file]
+    printed, code = run(capsys, *asked)
+    assert code == 3 and "within 1e-05; largest differences: cmyk.tiff 0.0e+00" in printed
+    _, code = run(capsys, *asked, "--scoring", "temperature")
+    assert "the scores differ from" in str(code) and "by more than 1e-05" in str(code)
+    images["absent.png"] = [0.0, 0.0, 1.0]
+    file.write_text(yaml.safe_dump(tree))
+    assert "absent.png, which did not come" in str(run(capsys, *asked)[1])
+    images["absent.png"] = [1.0]
+    file.write_text(yaml.safe_dump(tree))
+    assert "not one score for each prompt: absent.png" in str(run(capsys, *asked)[1])
+    assert "brings its own prompts" in str(run(capsys, *asked, "--prompt", "a")[1])
+
+
+def test_the_published_table_is_one_distribution_for_each_of_six_images():
+    root = Path(__file__).resolve().parents[2]
+    expected = ExpectedScores.load(root / "experiments" / "unimed_vitb16" / "quick_start.yaml")
+    assert len(expected.images) == len(expected.prompts) == 6
+    for row in expected.images.values():
+        assert sum(row) == pytest.approx(1, abs=1e-5)
 
 
 def test_predict_needs_texts_and_shows_the_best_of_many(image_checkpoint, folder, tmp_path, capsys):
