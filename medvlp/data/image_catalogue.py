@@ -40,7 +40,8 @@ class CatalogueImages(ImageSet):
             below `root`.
         registry: "unimed21", or a YAML file of the same form for sets of your own.
         sets: Only these; None takes all.
-        compat: "published" reads tables as the published code does, see `SetReader`.
+        compat: "published" counts an image as often as its table names it (19 of ODIR-5K's stand
+            there twice), and reads tables as the published code does, see `SetReader`.
         name: For messages and the cache.
 
     Attributes:
@@ -173,21 +174,22 @@ class CatalogueImages(ImageSet):
         self, reader: SetReader, states: list[tuple[str, int, int, int]]
     ) -> list[dict[str, Any]]:
         """Return the rows of one set whose files are there."""
-        one, rows, seen = reader.one, [], set()
+        one, rows = reader.one, []
+        seen: Counter[str] = Counter()
         listed = reader.images()
         for name, label in listed:
-            path = reader.root / name
-            if name in seen:
-                reader.skips.append(Skip(f"{one.name}/{name}", "named twice; the first row counts"))
+            path, image_id = reader.root / name, f"{one.name}/{name}"
+            seen[name] += 1
+            if seen[name] > 1 and self.compat != "published":
+                reader.skips.append(Skip(image_id, "named again; its first row counts"))
                 continue
-            seen.add(name)
             try:
                 state = path.stat()
             except OSError:
-                reader.skips.append(Skip(f"{one.name}/{name}", "the image file is not there"))
+                reader.skips.append(Skip(image_id, "the image file is not there"))
                 continue
-            states.append((f"{one.name}/{name}", label, state.st_size, state.st_mtime_ns))
-            rows.append(_row(one, name, path, label))
+            states.append((image_id, label, state.st_size, state.st_mtime_ns))
+            rows.append(_row(one, name, path, label, repeat=seen[name] - 1))
         if not rows:
             first = f"; the first: {reader.root / listed[0][0]}" if listed else ""
             raise ValueError(
@@ -202,7 +204,7 @@ class CatalogueImages(ImageSet):
         missing = {name: why for name, why in self.missing.items() if why != _NOT_CHOSEN}
         for reason in dict.fromkeys(missing.values()):
             names = [name for name, own in missing.items() if own == reason]
-            _LOG.warning("%s: sets left out, %d: %s", reason, len(names), ", ".join(names))
+            _LOG.warning("left out: %s: %s", ", ".join(names), reason)
         reasons = Counter(skip.reason for skip in self.skips if skip.id not in missing)
         for reason, count in reasons.most_common():
             first = next(skip.id for skip in self.skips if skip.reason == reason)
@@ -216,11 +218,11 @@ class CatalogueImages(ImageSet):
                 _LOG.warning("no image of modality %s: give one of %s", modality, ", ".join(own))
 
 
-def _row(one: CatalogueSet, name: str, path: Path, label: int) -> dict[str, Any]:
+def _row(one: CatalogueSet, name: str, path: Path, label: int, *, repeat: int) -> dict[str, Any]:
     image_id = f"{one.name}/{name}"
     match = re.search(one.patient, name) if one.patient else None
     return {
-        "image_id": image_id,
+        "image_id": f"{image_id} ({repeat})" if repeat else image_id,
         "patient_id": f"{one.name}/{match[1]}" if match else image_id,
         "path": str(path),
         "metadata": {"dataset": one.name, "modality": one.modality, "label": str(label)},

@@ -194,13 +194,24 @@ def test_rows_that_are_no_good(tmp_path: Path) -> None:
     images.open()
     assert labels(images) == {"a.png": "0"}
     for reason in (
-        "mine/a.png: named twice; the first row counts",
+        "mine/a.png: named again; its first row counts",
         "mine/gone.png: the image file is not there",
         "../x.png: its path leads out of",
         "/b.png: its path leads out of",
         "table.csv: a row of more or fewer cells than the header",
     ):
         assert reason in reasons(images)
+
+
+def test_the_published_code_counts_an_image_as_often_as_it_is_named(tmp_path: Path) -> None:
+    images = small(tmp_path, "f,l\na.png,no\na.png,no\nb.png,yes\n")
+    images = CatalogueImages(
+        str(images.catalogue), registry=str(tmp_path / "registry.yaml"), compat="published"
+    )
+    images.open()
+    assert labels(images) == {"a.png": "0", "a.png (1)": "0", "b.png": "1"}
+    assert images[0].patient_id == images[1].patient_id == "mine/a.png"
+    assert images.skips == []
 
 
 def test_a_table_without_a_header_keeps_its_first_image(tmp_path: Path) -> None:
