@@ -17,7 +17,9 @@ from medvlp.data.caption_choice import (
     has_caption,
 )
 from medvlp.data.image_datamodule import ImageDataModule
+from medvlp.data.image_dataset import ImageDataset
 from medvlp.data.image_recipe import ImageRecipe
+from medvlp.data.sampling import SampleKey
 from medvlp.data.shard_images import ShardImages
 from medvlp.losses.functional import match_statements
 from medvlp.text.tokenizers import WordPieceTokenizer
@@ -118,20 +120,49 @@ def test_a_text_is_true_of_the_images_of_its_label() -> None:
         assert positive == [True, True, False, unit.text == "Edema is seen."]
 
 
-def test_joined_captions_shown_as_one_text_are_warned_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def images(tmp_path: Path) -> ShardImages:
+    """One image with ten captions."""
     buffer = io.BytesIO()
     Image.new("L", (8, 8)).save(buffer, "PNG")
+    field = joined("_dr_", *TEN).encode()
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
-        for name, content in (("0.png", buffer.getvalue()), ("0.txt", b"A._dr_B._dr_")):
+        for name, content in (("0.png", buffer.getvalue()), ("0.txt", field)):
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    images = ShardImages(str(tmp_path / "a.tar"), name="a")
+    return ShardImages(str(tmp_path / "a.tar"), name="a")
+
+
+RECIPE = ImageRecipe(8, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+@pytest.mark.parametrize(("training", "expected"), [(True, set(TEN)), (False, {TEN[0]})])
+def test_epochs_differ_in_training_alone(
+    images: ShardImages, training: bool, expected: set[str]
+) -> None:
+    images.open()
+    dataset = ImageDataset(
+        [images],
+        RECIPE,
+        rows=[np.arange(1)],
+        texts=MultiCaption(),
+        label_names=(),
+        seed=0,
+        training=training,
+    )
+    samples = [dataset[[SampleKey(epoch, 0)]][0] for epoch in range(80)]
+    assert {sample.texts[0].text for sample in samples} == expected
+    assert all(set(s.texts[0].statements) < set(s.statements) for s in samples)
+    assert len(samples[0].statements) == 10
+
+
+def test_joined_captions_shown_as_one_text_are_warned_of(
+    images: ShardImages, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for sampler, warned in ((None, 1), (MultiCaption(), 1)):
         module = ImageDataModule(
-            ImageRecipe(8, mean=(0.5,) * 3, std=(0.5,) * 3),
+            RECIPE,
             train=[images],
             cache_dir=str(tmp_path / "cache"),
             tokenizer=WordPieceTokenizer("phantom", 16),
