@@ -56,6 +56,12 @@ class ProbePlan:
     num_resamples: int = 1000
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if min(self.draws, self.num_resamples) < 1:
+            raise ValueError(
+                f"draws are {self.draws} and resamples {self.num_resamples}, expected at least 1"
+            )
+
     def budgets(self) -> list[Budget]:
         """List the whole, then what is less."""
         shares = [Budget.of_fraction(one) for one in sorted(set(self.fractions)) if one != 1]

@@ -88,7 +88,9 @@ def test_patients_of_the_test_split_are_left_out_of_training():
     assert results.macros[0].figures["num_train"].value == 116
 
 
-def test_splits_that_cannot_be_used_are_refused():
+def test_plans_and_splits_that_cannot_be_used_are_refused():
+    with pytest.raises(ValueError, match="draws are 0"):
+        ProbePlan(draws=0)
     splits = splits_of(4.0)
     splits["val"].labels[:] = -1
     with pytest.raises(ValueError, match=r"the val split has 60 samples and none to use"):
