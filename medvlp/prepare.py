@@ -14,7 +14,7 @@ import hydra
 from omegaconf import DictConfig
 
 from medvlp import config
-from medvlp.user_errors import one_line_errors
+from medvlp.user_errors import one_line_errors, user_message
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from medvlp.data.progress import ScanProgress
     from medvlp.data.records import StudySource
     from medvlp.data.shard_manifest import ShardManifest
+    from medvlp.data.shard_preparation import ShardPreparation
 
 config.register_resolvers()
 
@@ -103,7 +104,7 @@ def prepare_images(cfg: DictConfig) -> None:
 def prepare_shards(cfg: DictConfig) -> list["ShardManifest"]:
     """Write the web shards of a resolved tree and describe them on the terminal.
 
-    A source that cannot be prepared is told at once, and the others are prepared all the same.
+    Where a source cannot be prepared the others are, all the same.
 
     Returns:
         What was prepared.
@@ -117,13 +118,7 @@ def prepare_shards(cfg: DictConfig) -> list["ShardManifest"]:
     from rich.console import Console
 
     from medvlp.data.engine import PreparationError
-    from medvlp.data.progress import RateBar
-    from medvlp.data.shard_summary import (
-        caption_table,
-        check_skipped,
-        counts_table,
-        reasons_table,
-    )
+    from medvlp.data.shard_summary import caption_table, check_skipped, summary
 
     console = Console()
     preparation = instantiate(tree["data"], _convert_="all")
@@ -132,25 +127,33 @@ def prepare_shards(cfg: DictConfig) -> list["ShardManifest"]:
     failed: list[str] = []
     for name in preparation.sources:
         try:
-            with RateBar(f"preparing {name}", "rows") as bar:
-                manifest = preparation.prepare(name, on_row=bar.advance)
-            if not bar.num_done:
-                console.print(f"{name}: all shards were there")
-            console.print(caption_table(name, manifest))
+            manifest = _prepare_source(console, preparation, name)
             manifests.append(manifest)
+            console.print(caption_table(name, manifest))
             check_skipped(name, manifest, allowed=float(tree["max_quarantine_share"]))
         except (PreparationError, ValueError, OSError) as error:
-            failed.append(f"{name}: {error}")
-    if manifests:
-        console.print(counts_table(manifests))
-        if any(manifest.num_skipped for manifest in manifests):
-            console.print(reasons_table(manifests))
-            console.print("quarantine.csv beside the shards names each row that was left out")
-        console.print(f"everything lies in {preparation.out_dir.resolve()}", soft_wrap=True)
+            message = user_message(error)
+            if message is None:  # a mistake in the code: with its traceback
+                raise
+            failed.append(f"{name}: {message}")
+    for line in summary(manifests, preparation.out_dir):
+        console.print(line, soft_wrap=True)
     if failed:
         told = "\n  ".join(failed)
         raise PreparationError(f"{len(failed)} of {len(preparation.sources)} sources:\n  {told}")
     return manifests
+
+
+def _prepare_source(
+    console: "Console", preparation: "ShardPreparation", name: str
+) -> "ShardManifest":
+    from medvlp.data.progress import RateBar
+
+    with RateBar(f"preparing {name}", "rows") as bar:
+        manifest = preparation.prepare(name, on_row=bar.advance)
+    if not bar.num_done:
+        console.print(f"{name}: all shards were there")
+    return manifest
 
 
 def _resolved(cfg: DictConfig) -> dict[str, Any]:

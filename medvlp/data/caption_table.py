@@ -136,19 +136,23 @@ def annotate(
         except ValueError as error:
             problems[str(error)] += 1
             continue
-        if layout == "retina":
-            cells = {"filename": image, "captions": captions, "sentence_level_captions": own}
-        elif layout == "openi":
-            cells = {"image_id": image.removesuffix(".png"), "caption": own, "rewrites": captions}
-        else:
-            cells = {"image": [image], "label": list(labels), "captions": captions}
-            cells |= {"report": own} if layout == "mimic" else {}
-        made.append(cells)
+        made.append(_cells(layout, image, list(labels), captions, own))
     if problems:
         told = "; ".join(f"{text} ({n:,} images)" for text, n in problems.most_common(_NAMED))
         more = f"; and {len(problems) - _NAMED} more" * (len(problems) > _NAMED)
         raise ValueError(f"{told}{more}")
     return made
+
+
+def _cells(
+    layout: str, image: str, labels: list[str], captions: list[str], own: str
+) -> dict[str, Any]:
+    if layout == "retina":
+        return {"filename": image, "captions": captions, "sentence_level_captions": own}
+    if layout == "openi":
+        return {"image_id": image.removesuffix(".png"), "caption": own, "rewrites": captions}
+    cells: dict[str, Any] = {"image": [image], "label": labels, "captions": captions}
+    return cells | ({"report": own} if layout == "mimic" else {})
 
 
 def _split(cell: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Column, Table
@@ -24,6 +25,17 @@ def caption_table(name: str, manifest: ShardManifest) -> Table:
             text = f"{text[:_SHOWN_CHARACTERS]}... ({len(text):,} characters)"
         table.add_row(example["sample"], escape(example["image"]), escape(text))
     return table
+
+
+def summary(manifests: Sequence[ShardManifest], out_dir: Path) -> list[Table | str]:
+    """Say what was prepared, what was left out and where all lies."""
+    if not manifests:
+        return []
+    told: list[Table | str] = [counts_table(manifests)]
+    if any(manifest.num_skipped for manifest in manifests):
+        told.append(reasons_table(manifests))
+        told.append("quarantine.csv beside the shards names each row that was left out")
+    return [*told, f"everything lies in {out_dir.resolve()}"]
 
 
 def counts_table(manifests: Sequence[ShardManifest]) -> Table:

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from jsonargparse import ArgumentParser
 
 from medvlp import config
+from medvlp.data.caption_choice import caption_candidates
 from medvlp.data.shard_images import ShardImages
 from medvlp.data.shard_manifest import ShardManifest
 from medvlp.phantom.__main__ import main
@@ -55,6 +56,18 @@ def test_the_samples_that_must_come_out_do_and_are_read_back(
         file = root_of(manifest) / SOURCES[name].images / sample["image"]
         assert item.content == file.read_bytes()
         assert said(name, sample) in item.texts["caption"]
+
+
+@pytest.mark.parametrize("name", ["radimagenet", "chexpert", "chest_xray8", "retina_part1"])
+def test_training_draws_among_the_captions_that_were_written(
+    prepared: dict[str, ShardManifest], name: str
+) -> None:
+    manifest = prepared[name]
+    for example, sample in zip(
+        manifest.examples, truth_of(name, manifest)["samples"], strict=False
+    ):
+        assert example["image"] == sample["image"]
+        assert caption_candidates(example["text"]) == list(sample["captions"])
 
 
 def said(name: str, sample: dict[str, str]) -> str:
