@@ -1,7 +1,7 @@
 """From the scores of many labelled sets to figures per set, per modality and over all."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,65 +40,83 @@ class ScoredSet:
     truth: Int[ndarray, " n"]
 
 
+@dataclass(frozen=True)
+class CatalogueProtocol:
+    """How scores of many sets become results.
+
+    Attributes:
+        name: For the result file.
+        registry: Says which sets are to be averaged.
+        prompt_hash: Of the prompts.
+        without_prompts: Set -> why it has none.
+        num_resamples: Of patients, within each set: sets are resampled independently.
+        seed: Of the bootstrap.
+    """
+
+    name: str
+    registry: Registry
+    prompt_hash: str = ""
+    without_prompts: Mapping[str, str] = field(default_factory=dict)
+    num_resamples: int = 1000
+    seed: int = 0
+
+
 def catalogue_results(
-    sets: Sequence[ScoredSet],
-    registry: Registry,
-    *,
-    protocol: str,
-    prompt_hash: str,
-    num_resamples: int,
-    seed: int,
-    without_prompts: Mapping[str, str],
-    facts: Mapping[str, Any],
+    sets: Sequence[ScoredSet], protocol: CatalogueProtocol, facts: Mapping[str, Any]
 ) -> Results:
     """Compute every figure with its interval; the macro rows are means, modalities and sets.
 
-    The sets are resampled independently of each other. Sets that the registry does not average
-    have a row, but no part in the means.
+    Sets that the registry does not average have a row, but no part in the means.
 
     Args:
         sets: Those with images, in the order of the registry.
-        registry: Says which sets are to be averaged.
-        protocol: Name for the result file.
-        prompt_hash: Of the prompts.
-        num_resamples: Of patients, within each set.
-        seed: Of the bootstrap.
-        without_prompts: Set -> why it has none.
+        protocol: See there.
         facts: Further fields of `Results`.
     """
-    samples = {}
-    for scored in sets:
-        samples[scored.one.name] = resampled_metrics(
-            scored.scores,
-            scored.truth,
-            scored.patient_ids,
-            two_class=scored.one.two_class,
-            num_resamples=num_resamples,
-            seed=set_seed(seed, scored.one.name),
-        )
-    skipped = {
-        name: without_prompts.get(name, "no image of it was scored")
-        for name in registry.averaged
-        if name not in samples
-    }
+    registry = protocol.registry
+    samples = {scored.one.name: _resampled(scored, protocol) for scored in sets}
     rows = {scored.one.name: _set_row(scored, samples[scored.one.name]) for scored in sets}
     return Results(
-        protocol=protocol,
+        protocol=protocol.name,
         num_samples=sum(len(scored.sample_ids) for scored in sets),
         num_patients=len({patient for scored in sets for patient in scored.patient_ids}),
-        prompt_hash=prompt_hash,
+        prompt_hash=protocol.prompt_hash,
         threshold_rule="",
-        bootstrap={"unit": "patient", "resamples": num_resamples, "level": LEVEL, "seed": seed},
+        bootstrap={
+            "unit": "patient",
+            "resamples": protocol.num_resamples,
+            "level": LEVEL,
+            "seed": protocol.seed,
+        },
         findings=[],
         macros=[*_mean_rows(registry, samples), *rows.values()],
         worst_finding="",
         subgroups=[],
-        skipped=skipped,
+        skipped=_skipped(protocol, rows),
         score_rule="cosine",
         notes=_notes(sets, registry, rows),
         predictions=[row for scored in sets for row in _predictions(scored)],
         **facts,
     )
+
+
+def _resampled(scored: ScoredSet, protocol: CatalogueProtocol) -> Samples:
+    return resampled_metrics(
+        scored.scores,
+        scored.truth,
+        scored.patient_ids,
+        two_class=scored.one.two_class,
+        num_resamples=protocol.num_resamples,
+        seed=set_seed(protocol.seed, scored.one.name),
+    )
+
+
+def _skipped(protocol: CatalogueProtocol, rows: Mapping[str, Macro]) -> dict[str, str]:
+    return {
+        name: protocol.without_prompts.get(name, "no image of it was scored")
+        for name in protocol.registry.averaged
+        if name not in rows
+    }
 
 
 def _mean_rows(registry: Registry, samples: Mapping[str, Samples]) -> list[Macro]:

@@ -56,16 +56,13 @@ def set_metrics(
     if two_class:
         # the difference is taken in the scores' own precision, as published
         margin = (scores[:, 1] - scores[:, 0]).astype(np.float64)
-        chosen = (weights @ is_chosen)[:, 1]
         area, precision = ranking_metrics(truth == 1, margin, weights)
-        values |= {
-            "auc_roc": area,
-            "ap": precision,
-            "ap_skill": skill(precision, size[:, 1] / total),
-            "f1_score": _ratio(2 * right[:, 1], size[:, 1] + chosen),
-            "precision_score": _ratio(right[:, 1], chosen),
-            "recall_score": recall[:, 1],
-        }
+        chosen = (weights @ is_chosen)[:, 1]
+        values |= {"auc_roc": area, "ap": precision}
+        values["ap_skill"] = skill(precision, size[:, 1] / total)
+        values["f1_score"] = _ratio(2 * right[:, 1], size[:, 1] + chosen)
+        values["precision_score"] = _ratio(right[:, 1], chosen)
+        values["recall_score"] = recall[:, 1]
     return values
 
 

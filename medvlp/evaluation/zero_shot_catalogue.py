@@ -13,7 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medvlp.data.catalogue_sets import CatalogueSet, Registry
-from medvlp.evaluation.catalogue_results import ScoredSet, catalogue_results
+from medvlp.evaluation.catalogue_results import (
+    CatalogueProtocol,
+    ScoredSet,
+    catalogue_results,
+)
 from medvlp.evaluation.prompt_evaluation import class_means, scored_token
 from medvlp.evaluation.protocol import Evaluation
 from medvlp.evaluation.results import Results
@@ -150,52 +154,58 @@ class ZeroShotCatalogue(Evaluation):
         unique = {row["sample_id"]: row for row in reversed(rows)}
         kept = [unique[key] for key in sorted(unique)]
         check_rows(kept)
-        ends = dict(zip((one.name for one in self.sets), self._ends, strict=True))
+        scored, left_out = self._by_set(kept)
+        sets = [
+            _scored_set(one, scored[one.name], int(end))
+            for one, end in zip(self.sets, self._ends, strict=True)
+            if one.name in scored
+        ]
+        name = f"zero_shot_catalogue/{self.registry.name}"
+        protocol = CatalogueProtocol(
+            f"{name} (class norm)" if self.class_norm else name,
+            self.registry,
+            prompt_hash=self.prompts.hash,
+            without_prompts=self.without_prompts,
+            num_resamples=self.num_resamples,
+            seed=self.seed,
+        )
+        facts = {
+            "recipe_hash": kept[0]["recipe_hash"],
+            "duplicates_dropped": len(rows) - len(kept),
+            "left_out": left_out,
+        }
+        return catalogue_results(sets, protocol, facts)
+
+    def reset(self) -> None:
+        """Forget all scored images; the class vectors stay until the next `prepare`."""
+        self._batches = []
+
+    def _by_set(
+        self, rows: Sequence[dict[str, Any]]
+    ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
+        """Sort rows by their set, and count by reason those that take no part.
+
+        Raises:
+            ValueError: If none takes part.
+        """
+        num_classes = {one.name: len(one.classes) for one in self.sets}
         scored: dict[str, list[dict[str, Any]]] = {}
         left_out: Counter[str] = Counter()
-        for row in kept:
-            reason = self._left_out(row, ends)
-            if reason:
-                left_out[reason] += 1
+        for row in rows:
+            name, label = row["dataset"], row["label"]
+            if name not in num_classes:
+                left_out[_NO_SET] += 1
+            elif not label.isdecimal() or int(label) >= num_classes[name]:
+                left_out[_NO_CLASS] += 1
             else:
-                scored.setdefault(row["dataset"], []).append(row)
+                scored.setdefault(name, []).append(row)
         if not scored:
             reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
             raise ValueError(
                 f"no image can be scored ({reasons or 'there are none'}); use data whose images "
                 "say which set they are of, as data=unimed21"
             )
-        sets = [
-            _scored_set(one, scored[one.name], int(ends[one.name]))
-            for one in self.sets
-            if one.name in scored
-        ]
-        return catalogue_results(
-            sets,
-            self.registry,
-            protocol=f"zero_shot_catalogue/{self.registry.name}"
-            + (" (class norm)" if self.class_norm else ""),
-            prompt_hash=self.prompts.hash,
-            num_resamples=self.num_resamples,
-            seed=self.seed,
-            without_prompts=self.without_prompts,
-            facts={
-                "recipe_hash": kept[0]["recipe_hash"],
-                "duplicates_dropped": len(rows) - len(kept),
-                "left_out": dict(left_out),
-            },
-        )
-
-    def reset(self) -> None:
-        """Forget all scored images; the class vectors stay until the next `prepare`."""
-        self._batches = []
-
-    def _left_out(self, row: dict[str, Any], ends: dict[str, Any]) -> str:
-        """Say why an image takes no part; empty if it does."""
-        if row["dataset"] not in ends:
-            return _NO_SET
-        count = len(self.registry.sets[row["dataset"]].classes)
-        return "" if row["label"].isdecimal() and int(row["label"]) < count else _NO_CLASS
+        return scored, dict(left_out)
 
 
 def classifier_of(
