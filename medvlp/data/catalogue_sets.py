@@ -133,6 +133,8 @@ class Registry:
                 "YAML file like it"
             )
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(tree, dict) or not isinstance(tree.get("sets"), dict):
+            raise ValueError(f"{path} has no `sets`: name -> modality, prompts, classes, layout")
         sets = {name: _parse(name, entry, path) for name, entry in tree["sets"].items()}
         return cls(path.stem, sets, dict(tree.get("not_run") or {}))
 

@@ -79,6 +79,12 @@ def test_two_class_figures_need_two_classes(tmp_path: Path) -> None:
         Registry.load(path)
 
 
+def test_a_registry_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("[]")
+    with pytest.raises(ValueError, match="has no `sets`"):
+        Registry.load(str(tmp_path / "mine.yaml"))
+
+
 def test_a_registry_that_is_not_there() -> None:
     with pytest.raises(FileNotFoundError, match="unimed21 is shipped"):
         Registry.load("unimed22")
