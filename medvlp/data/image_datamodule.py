@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Int
 from lightning import LightningDataModule
 from numpy import ndarray
 
+from medvlp.data.batching import SampleFacts
 from medvlp.data.caption_choice import marker_of
 from medvlp.data.collate import ImageCollate, Tokenizer
 from medvlp.data.cut_texts import CutTexts
@@ -181,7 +183,7 @@ class ImageDataModule(LightningDataModule):
         dataset = self.datasets[split]
         training = split == "train"
         sampler = GlobalBatchSampler(
-            len(dataset),
+            replace(SampleFacts.uniform(len(dataset)), digest=dataset.digest()),
             self.batch_size,
             shuffle=training,
             drop_last=training,
@@ -215,7 +217,7 @@ def _warn_of_markers(images: ImageSet, usable: Bool[ndarray, " s"]) -> None:
     if marker:
         _LOG.warning(
             "%s joins several captions of an image by %r, and all are shown as one text; "
-            "data/texts=multi_caption shows one of them",
+            "+data/texts@data.texts=multi_caption shows one of them",
             images.name,
             marker,
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,14 @@ class ImageDataset(Dataset[list[ImageSample]]):
         replaced: list[Skip] = []
         samples = [self._sample(key, images[row], replaced) for row, key in enumerate(keys)]
         return ImageSamples(samples, images, replaced)
+
+    def digest(self) -> str:
+        """Tell these images from others, and from the same ones with others left out."""
+        known = sha256()
+        for images, rows in zip(self.sets, self._rows, strict=True):
+            known.update(repr((images.name, len(images))).encode())
+            known.update(rows.tobytes())
+        return known.hexdigest()[:16]
 
     def components(self) -> list[Component]:
         """Describe the sets for their mixture."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from medvlp.data import image_inspection
+from medvlp.data import image_datamodule, image_inspection
 from medvlp.data.caption_choice import MultiCaption
 from medvlp.data.folder import Folder
 from medvlp.data.image_datamodule import ImageDataModule
@@ -20,6 +20,7 @@ from medvlp.data.image_inspection import inspect_images
 from medvlp.data.image_recipe import ImageRecipe
 from medvlp.data.image_sets import FileImages, ImageItem, ImageSet
 from medvlp.data.mixing import Mixture
+from medvlp.data.resumable_loader import ResumableLoader
 from medvlp.data.shard_images import ShardImages
 from medvlp.text.tokenizers import WordPieceTokenizer
 from tests.data.test_shard_images import write_shard
@@ -57,6 +58,7 @@ def write_shards(
     folder: Path, name: str, captions: Sequence[str], cut: Sequence[int] = ()
 ) -> ShardImages:
     """Write shards of three samples each."""
+    folder.mkdir(exist_ok=True)
     for shard in range(-(-len(captions) // 3)):
         members = []
         for number in range(3 * shard, min(3 * shard + 3, len(captions))):
@@ -269,6 +271,57 @@ def test_the_middle_of_an_epoch_is_found_again(tmp_path: Path) -> None:
     rest = list(second)
     assert [batch["sample_id"] for batch in rest] == [b["sample_id"] for b in straight[3:]]
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(rest, straight[3:], strict=True))
+
+
+def mixed(tmp_path: Path, **changes: Any) -> ResumableLoader:
+    """Mix two sets of shards of which some images are damaged and some have no caption."""
+    captions = [f"one {n}_openi_two {n}_openi_" for n in range(12)]
+    sets = [
+        write_shards(tmp_path, "a", captions=captions, cut=[4]),
+        write_shards(tmp_path, "b", captions=[*captions[:4], "_openi_"], cut=[0]),
+    ]
+    options = {"mixture": Mixture([1.0, 2.0], epoch_size=16), "texts": MultiCaption(), "test": []}
+    return module_of(tmp_path, sets, batch_size=4, **(options | changes)).train_dataloader()
+
+
+def facts(batch: dict[str, Any]) -> tuple[Any, ...]:
+    return batch["sample_id"], batch["image"].tolist(), batch["tokens"].input_ids.tolist()
+
+
+@pytest.mark.parametrize("inspect", [True, False])
+def test_mixed_shards_do_not_depend_on_workers_and_resume_in_the_middle(
+    tmp_path: Path, inspect: bool
+) -> None:
+    first = mixed(tmp_path, inspect=inspect)
+    straight = [facts(batch) for batch in first]
+    assert len({name for names, *_ in straight for name in names}) > 8
+    iterator = iter(mixed_again := mixed(tmp_path, inspect=inspect, num_workers=2))
+    part = [facts(next(iterator)) for _ in range(2)]
+    resumed = mixed(tmp_path, inspect=inspect, num_workers=1)
+    resumed.load_state_dict(mixed_again.state_dict())
+    assert part + [facts(batch) for batch in resumed] == straight
+
+
+def test_mixed_shards_do_not_depend_on_the_number_of_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [batch["image"] for batch in mixed(tmp_path)]
+    monkeypatch.setattr(image_datamodule, "world_size", lambda: 2)
+    parts: list[list[torch.Tensor]] = []
+    for rank in range(2):
+        monkeypatch.setattr(image_datamodule, "rank", lambda rank=rank: rank)
+        parts.append([batch["image"] for batch in mixed(tmp_path)])
+    joined = [torch.cat(pair) for pair in zip(*parts, strict=True)]
+    assert all(torch.equal(*pair) for pair in zip(joined, whole, strict=True))
+
+
+def test_the_middle_of_an_epoch_of_other_images_is_refused(tmp_path: Path) -> None:
+    first = mixed(tmp_path / "one", inspect=True)
+    next(iter(first))
+    other = mixed(tmp_path / "two", inspect=False)  # nothing left out beforehand
+    other.load_state_dict(first.state_dict())
+    with pytest.raises(ValueError, match="the epoch cannot go on with others"):
+        next(iter(other))
 
 
 def test_no_images_at_all(tmp_path: Path) -> None:
