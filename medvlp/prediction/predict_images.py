@@ -1,6 +1,8 @@
 """What `medvlp.predict` does with a model of 2D images: every image is a sample of its own."""
 
 import argparse
+import os
+from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
@@ -97,13 +99,14 @@ def _print(console: Console, scores: ImageScores, passed_over: int) -> None:
     heads = [str(k + 1) for k in range(len(scores.texts))] if few else ["best", "second", "third"]
     for head in heads:
         table.add_column(head, justify="right" if few else "left")
-    for image, row in list(zip(scores.images, scores.scores, strict=True))[:_PRINTED]:
+    names = _short_names(scores.images)
+    for name, row in list(zip(names, scores.scores, strict=True))[:_PRINTED]:
         best = np.argsort(-row, kind="stable")
         if few:
             cells = [Text(f"{p:.3f}", "bold" if k == best[0] else "") for k, p in enumerate(row)]
         else:
             cells = [Text(f"{row[k]:.3f} {scores.texts[k]}") for k in best[:3]]
-        table.add_row(Text(image, overflow="fold"), *cells)
+        table.add_row(Text(name, overflow="fold"), *cells)
     console.print(table)
     if few:
         for k, text in enumerate(scores.texts):
@@ -113,6 +116,13 @@ def _print(console: Console, scores: ImageScores, passed_over: int) -> None:
     for note in _notes(scores, passed_over):
         console.print(f"note: {note}", soft_wrap=True)
     console.print("research use only: these are scores of a model, not a diagnosis")
+
+
+def _short_names(images: Sequence[str]) -> list[str]:
+    """Leave out the folder that all images lie in."""
+    whole = [os.path.abspath(image) for image in images]
+    common = os.path.commonpath([os.path.dirname(path) for path in whole])
+    return [os.path.relpath(path, common) for path in whole]
 
 
 def _notes(scores: ImageScores, passed_over: int) -> list[str]:

@@ -207,7 +207,7 @@ def test_predict_takes_images_one_by_one(image_checkpoint, model, folder, tmp_pa
     printed, code = run(capsys, folder, *asked)
     assert code == 3 and "1 of 6 images could not be read" in printed
     assert "broken.png: damaged" in printed and "1 files of the folders are no images" in printed
-    assert printed.endswith(f"everything lies in {out}")
+    assert printed.endswith(f"everything lies in {out}") and "│ deep/deep.png │" in printed
     result = model(folder, TEXTS, scoring="raw_image")
     tree = json.loads((out / "prediction.json").read_text())
     assert [one["image"] for one in tree["images"]] == result.images
