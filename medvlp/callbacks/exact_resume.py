@@ -41,7 +41,9 @@ class ExactResume(Callback):
         self._previous: Any = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take charge of Ctrl-C where it would otherwise stop in the middle of a step."""
+        """Find the place in the epoch; take charge of Ctrl-C, which would stop within a step."""
+        # where max_epochs is set the loader was built, to count steps, before the place was known
+        trainer.fit_loop._load_combined_loader_states()
         self._interrupted = False
         untouched = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if trainer.world_size == 1 and untouched:
