@@ -52,7 +52,7 @@ class ImageDataModule(LightningDataModule):
         num_workers: Loader processes per rank.
         seed: Of order, texts and crops.
         inspect: Look at every image once before the first use, so that damaged ones are left out
-            and counted. True decodes them; "header" is some ten times as fast and does not see
+            and counted. True decodes them; "header" is some twenty times as fast and does not see
             damage in the middle of a file. What is damaged all the same is replaced by the next
             image of its set in training, told and counted, and ends an evaluation.
     """

@@ -90,7 +90,7 @@ def inspect_images(
         cache_dir: Gets `<name>/images_<hash of what the set is>/`.
         num_workers: Processes that decode.
         montage: Images in the picture; 0 for none.
-        header_only: Of JPEG and PNG look at header and end instead: some ten times as fast, and
+        header_only: Of JPEG and PNG look at header and end instead: some twenty times as fast, and
             blind to damage between them.
 
     Raises:
