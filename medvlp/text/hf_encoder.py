@@ -123,7 +123,9 @@ class HFEncoder(nn.Module):
         return self.pooling(hidden, tokens.attention_mask)
 
     def _grouped(self, tokens: Tokens, count: int) -> Tensor:
-        lengths, order = tokens.attention_mask.sum(1).sort()
+        # where the last real token stands: a masked one may stand before it
+        places = torch.arange(1, tokens.attention_mask.shape[1] + 1, device=tokens.input_ids.device)
+        lengths, order = (tokens.attention_mask * places).amax(1).sort()
         longest = [int(run[-1]) for run in lengths.cpu().tensor_split(count)]
         features = [
             self._features(Tokens(*(part[rows, :length] for part in tokens)))

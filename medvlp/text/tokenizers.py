@@ -89,6 +89,8 @@ class TextTokenizer(ABC):
         for row, ids in enumerate(rows):
             input_ids[row, : len(ids)] = torch.tensor(ids)
             attention_mask[row, : len(ids)] = True
+        if all(ids[-1] != self.pad_id for ids in rows):  # some models end texts with that id
+            attention_mask &= input_ids != self.pad_id  # a [PAD] written in a text, as published
         return Tokens(input_ids, attention_mask)
 
     def _count_cuts(self, full_lengths: Sequence[int]) -> None:

@@ -94,6 +94,9 @@ def test_a_special_token_in_a_text_is_that_token(vocab: Path, hf_folder: Path) -
     for tokenizer in (WordPieceTokenizer(vocab, 16), HFTokenizer(str(hf_folder), 16)):
         ids = tokenizer([text]).input_ids[0].tolist()
         assert ids == [2, 5, 4, 7, 1, 8, 3, 1, 1, 1, 3]  # lower case is three unknown pieces
+        written = tokenizer(["the [PAD] heart"])
+        assert written.input_ids[0].tolist() == [2, 5, 0, 6, 3]
+        assert written.attention_mask[0].tolist() == [True, True, False, True, True]
 
 
 def test_a_tokenizer_of_code_is_read_by_its_vocabulary(vocab: Path, tmp_path: Path) -> None:
