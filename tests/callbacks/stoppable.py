@@ -91,7 +91,7 @@ class Net(pl.LightningModule):
             raise self.failure
 
     def configure_optimizers(self) -> Any:
-        # as the systems' schedules do; under max_epochs it builds the loader before its place is known
+        # as the systems' schedules do: under max_epochs it builds the loader too early
         assert self.trainer.estimated_stepping_batches > 0
         optimizer = torch.optim.AdamW(self.parameters(), lr=1e-2)
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
