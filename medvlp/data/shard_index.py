@@ -107,7 +107,8 @@ def expand_shards(pattern: str) -> list[Path]:
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} of {len(paths)} shards are not there, the first: {missing[0]}"
+            f"{len(missing)} of {len(paths)} shards are not there, the first: {missing[0]}; "
+            "name those you have, or all of a folder by dataset-*.tar"
         )
     return paths
 
