@@ -3,7 +3,7 @@
 Axis letters used in all annotations:
     b batch (studies), n scans of the batch packed in a row, s scans of one study, c channels,
     d h w voxels, t texts, l text tokens, e embedding, k classes, u statements of one text,
-    m statements of one report, p one flattened patch. Image tokens are also counted with n
+    m statements of one report, o organs, p one flattened patch. Image tokens are also counted with n
     where no scan axis is near.
 """
 
@@ -59,6 +59,10 @@ class VolumeBatch(TypedDict):
         num_truncated: How many of the texts were longer than the tokenizer's context.
         text_statements: 63-bit hashes of the sentences of each text; -1 fills.
         study_statements: 63-bit hashes of all sentences of each study's report; -1 fills.
+        text_organ: Which organ each text is about, a number of the model's organs. Stays on the
+            CPU, as do the two that follow: it is the host that picks organs.
+        text_normal: Whether the text says that its organ is normal.
+        text_caption: A number of 63 bits per text, equal where the whole captions are.
         labels: 1 present, 0 absent, -1 unknown, in the order of the data set's label names.
         metadata: One per study: sex, age, scanner and the like.
         target: One per study: the lesion or question it was sampled for, a row of the manifest.
@@ -80,6 +84,9 @@ class VolumeBatch(TypedDict):
     num_truncated: NotRequired[int]
     text_statements: NotRequired[Int[Tensor, "t u"]]
     study_statements: NotRequired[Int[Tensor, "b m"]]
+    text_organ: NotRequired[Int[Tensor, " t"]]
+    text_normal: NotRequired[Bool[Tensor, " t"]]
+    text_caption: NotRequired[Int[Tensor, " t"]]
     labels: NotRequired[Int[Tensor, "b k"]]
     metadata: NotRequired[list[dict[str, str]]]
     target: NotRequired[list[dict[str, Any] | None]]
@@ -144,3 +151,19 @@ class TwoTowerOutput(TypedDict):
     logit_scale: Float[Tensor, "1"]
     logit_bias: NotRequired[Float[Tensor, "1"]]
     second_logit_scale: NotRequired[Float[Tensor, "1"]]
+
+
+class AnatomyOutput(TypedDict):
+    """What a model of organs hands to an anatomy-wise loss.
+
+    Attributes:
+        organ_embedding: After projection and L2 norm; zero where the organ is absent.
+        present: Which organs count.
+        text_embedding: After projection and L2 norm.
+        temperature: Divides the scalar products.
+    """
+
+    organ_embedding: Float[Tensor, "b o e"]
+    present: Bool[Tensor, "b o"]
+    text_embedding: Float[Tensor, "t e"]
+    temperature: Float[Tensor, "1"]
