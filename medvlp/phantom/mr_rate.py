@@ -5,8 +5,6 @@ but the findings tells them apart. Beside the published layout lies `ground_trut
 and findings on the lattice of each series, `studies.json` with places and sizes).
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,41 +96,12 @@ def _report_row(one: WrittenStudy) -> Row:
 class PhantomMRRate(TwinSource, MRRate):
     """MR-RATE's twin, read by the very code that reads MR-RATE; see `TwinSource`.
 
-    Args:
-        root: As of `TwinSource`, and so are all but `kinds`.
-        num_train: Studies of the training split.
-        num_test: Held-out studies.
-        seed: Of everything.
-        shape: Typical voxels along z, y, x.
-        num_workers: Processes that write.
-        hard_cases: Add the hard cases.
-        kinds: What is found, in turn: "normal", or a key of `TERMS`; None takes all.
+    Its kinds are "normal" and the keys of `TERMS`.
     """
 
     name = "phantom_mr_rate"
     write_twin = staticmethod(write_mr_rate_twin)
 
-    def __init__(
-        self,
-        root: str,
-        *,
-        num_train: int = 24,
-        num_test: int = 8,
-        seed: int = 0,
-        shape: Sequence[int] = (48, 56, 56),
-        num_workers: int = 0,
-        hard_cases: bool = True,
-        kinds: Sequence[str] | None = None,
-    ) -> None:
-        super().__init__(
-            root,
-            num_train=num_train,
-            num_test=num_test,
-            seed=seed,
-            shape=shape,
-            num_workers=num_workers,
-            hard_cases=hard_cases,
-        )
-        if kinds is not None:
-            self.parameters = replace(self.parameters, kinds=tuple(kinds))
-            chosen_kinds(self.parameters)
+    def adapt(self) -> None:
+        """Refuse unknown kinds at once."""
+        chosen_kinds(self.parameters)

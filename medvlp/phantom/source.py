@@ -26,6 +26,7 @@ class TwinSource(StudySource):
         shape: Typical voxels along z, y, x.
         num_workers: Processes that write; 0 writes in this one.
         hard_cases: Add the hard cases of the writer.
+        kinds: What is found, in turn; None takes all. Writers that offer no choice refuse it.
     """
 
     write_twin: ClassVar[Callable[..., Path]]
@@ -40,13 +41,17 @@ class TwinSource(StudySource):
         shape: Sequence[int] = (48, 56, 56),
         num_workers: int = 0,
         hard_cases: bool = True,
+        kinds: Sequence[str] | None = None,
     ) -> None:
         self.open_reader(root)
         if len(shape) != 3:
             raise ValueError(f"shape is {list(shape)}, expected three sizes along z, y, x")
         self.twin_root = Path(root)
         size: Size3D = (shape[0], shape[1], shape[2])
-        self.parameters = TwinParameters(num_train, num_test, seed, size, hard_cases)
+        chosen = None if kinds is None else tuple(kinds)
+        self.parameters = TwinParameters(
+            num_train, num_test, seed, size, hard_cases=hard_cases, kinds=chosen
+        )
         self.num_workers = num_workers
         self.adapt()
 

@@ -20,7 +20,8 @@ class TwinParameters:
         hard_cases: Whether the odd, incomplete and corrupt ones are written too.
         prevalence: Share of the studies with each finding. Only chest CTs take it (None: 0.3); the
             findings of the other twins come in turn.
-        kinds: What is found, in turn; None takes all that the twin knows. MR-RATE's twin only.
+        kinds: What is found, in turn; None takes all that the twin knows. Only some twins let
+            you choose, see `TwinWriter.takes_kinds`.
     """
 
     num_train: int
