@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from medvlp.data.cache import require_writable, write_atomically
 from medvlp.data.caption_choice import has_caption
+from medvlp.data.exclusive import exclusive
 from medvlp.data.image_montage import write_image_montage
 from medvlp.data.image_sets import ImageSet
 from medvlp.data.progress import RateBar
@@ -106,9 +107,11 @@ def inspect_images(
         if (folder / _SUMMARY).is_file():
             return _recall(folder)
     require_writable(folder)
-    _look(_Looked(images, header_only), num_workers, folder / _PIECES)
-    _conclude(images, folder, montage)
-    shutil.rmtree(folder / _PIECES)
+    with exclusive(folder):  # runs that begin together would throw away each other's pieces
+        if not (folder / _SUMMARY).is_file():
+            _look(_Looked(images, header_only), num_workers, folder / _PIECES)
+            _conclude(images, folder, montage)
+            shutil.rmtree(folder / _PIECES)
     return _recall(folder)
 
 

@@ -3,7 +3,8 @@ import logging
 import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +58,19 @@ def encoded(image: Image.Image, kind: str) -> bytes:
 def write_shards(
     folder: Path, name: str, captions: Sequence[str], cut: Sequence[int] = ()
 ) -> ShardImages:
-    """Write shards of three samples each."""
+    """Write shards of three samples each, unless they are there: what was found in them holds."""
     folder.mkdir(exist_ok=True)
     for shard in range(-(-len(captions) // 3)):
+        path = folder / f"{name}-{shard:06d}.tar"
+        if path.exists():
+            continue
         members = []
         for number in range(3 * shard, min(3 * shard + 3, len(captions))):
             content = encoded(Image.fromarray(np.full((12, 9), number, np.uint8)), "JPEG")
             content = content[:-60] if number in cut else content
             members.append((f"{number:06d}.jpg", content))
             members.append((f"{number:06d}.txt", captions[number].encode()))
-        write_shard(folder / f"{name}-{shard:06d}.tar", members)
+        write_shard(path, members)
     return ShardImages(f"{folder}/{name}-*.tar", name=name, modality=name.upper())
 
 
@@ -206,11 +210,35 @@ def test_an_interrupted_inspection_goes_on(tmp_path: Path, monkeypatch: pytest.M
     assert found.refused.tolist() == [1, 9] and found.without_caption.tolist() == [0]
     assert found.num_images == 11 and found.modes == {"L": 9}
     assert found.sizes == {"width": [9, 9, 9], "height": [12, 12, 12]}
-    assert [path.name for path in sorted(found.folder.iterdir())] == [
+    assert sorted(path.name for path in found.folder.glob("[!.]*")) == [
         "quarantine.csv",
         "rows.npz",
         "summary.json",
     ]
+
+
+def test_what_another_run_finds_meanwhile_is_not_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = write_shards(tmp_path, "s", captions=["a", "b", "c"], cut=[1])
+    images.open()
+    looks: list[int] = []
+    look, exclusive = image_inspection._look, image_inspection.exclusive
+
+    @contextmanager
+    def waiting(folder: Path) -> Iterator[None]:
+        monkeypatch.setattr(image_inspection, "exclusive", exclusive)
+        inspect_images(images, tmp_path / "cache", montage=0)  # the other, while this one waits
+        yield
+
+    def looking(*arguments: Any) -> None:
+        looks.append(1)
+        look(*arguments)
+
+    monkeypatch.setattr(image_inspection, "_look", looking)
+    monkeypatch.setattr(image_inspection, "exclusive", waiting)
+    found = inspect_images(images, tmp_path / "cache", montage=0)
+    assert found.refused.tolist() == [1] and len(looks) == 1
 
 
 def test_odd_images_of_a_shard_reach_the_batch_or_the_quarantine(tmp_path: Path) -> None:
