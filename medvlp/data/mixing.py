@@ -143,7 +143,7 @@ class Mixture:
         """Say what share of the samples each group has.
 
         Raises:
-            ValueError: If weights do not fit the groups.
+            ValueError: If weights do not fit the groups, or none has a sample.
         """
         sizes = {name: len(group) for name, group in self.groups(components).items()}
         if self.weights is None:
@@ -160,6 +160,11 @@ class Mixture:
             if self.weight_of == "sample":
                 raw = {name: weight * sizes[name] for name, weight in raw.items()}
         total = sum(raw.values())
+        if not total:
+            raise ValueError(
+                f"no set has a usable sample to train on: {', '.join(sizes)}; the log and "
+                "quarantine.csv in the cache say what was left out"
+            )
         return {name: value / total for name, value in raw.items()}
 
     def describe(self) -> dict[str, Any]:

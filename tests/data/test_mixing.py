@@ -130,6 +130,12 @@ def test_a_group_without_samples_is_named(caplog: pytest.LogCaptureFixture) -> N
     assert Mixture(temperature=2.0).shares(components) == {"a": 1.0, "b": 0.0}
 
 
+@pytest.mark.parametrize("mixture", [Mixture(), Mixture(temperature=2.0), ShardOrder()])
+def test_sets_without_any_sample_are_refused(mixture: Mixture) -> None:
+    with pytest.raises(ValueError, match=r"no set has a usable sample to train on: a, b; the log"):
+        Mixed(mixture, sets_of(a=0, b=0))
+
+
 def test_a_group_that_fills_no_batch_is_named(caplog: pytest.LogCaptureFixture) -> None:
     batching = Mixed(Mixture(one_per_batch=True), sets_of(a=9, b=3, c=0))
     with caplog.at_level(logging.WARNING):
