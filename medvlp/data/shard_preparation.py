@@ -104,10 +104,13 @@ class _Run:
         rows = islice(self.source.rows(), manifest.rows, None)
         left = manifest.num_rows - manifest.rows
         try:
-            for row, content in _read_ahead(rows, self._read, num_readers):
-                self._take(row, content)
-                if on_row:
-                    on_row(left)
+            with warnings.catch_warnings():  # not in the readers: all threads share the filters
+                # the reader of the shards speaks of what is odd, and tells which
+                warnings.filterwarnings("ignore", module="PIL")
+                for row, content in _read_ahead(rows, self._read, num_readers):
+                    self._take(row, content)
+                    if on_row:
+                        on_row(left)
             self._close()
         finally:
             self.writer.discard()
@@ -194,12 +197,10 @@ def _no_image(content: bytes) -> str:
         return ""
     from PIL import Image
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the reader speaks of what is odd, and tells which
-        try:
-            Image.open(io.BytesIO(content))
-        except Image.DecompressionBombError:
-            return "the image is larger than Pillow's limit against decompression bombs"
-        except (OSError, ValueError, SyntaxError):
-            return "the file is not an image"
+    try:
+        Image.open(io.BytesIO(content))
+    except Image.DecompressionBombError:
+        return "the image is larger than Pillow's limit against decompression bombs"
+    except (OSError, ValueError, SyntaxError):
+        return "the file is not an image"
     return ""

@@ -182,6 +182,11 @@ def test_a_file_that_is_no_image_is_left_out(raw: Path, content: bytes, reason: 
     assert manifest.skips == {reason: 1, "the image is not there": 1}
 
 
+def test_what_pillow_merely_warns_of_is_kept(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # of 16: a warning, not yet an error
+    assert preparation(raw).prepare("set").num_samples == 6
+
+
 def test_a_folder_in_place_of_an_image_is_left_out(raw: Path) -> None:
     (raw / "i3.jpg").mkdir()
     manifest = preparation(raw).prepare("set")
