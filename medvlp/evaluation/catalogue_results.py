@@ -11,7 +11,7 @@ from numpy import ndarray
 from medvlp.data.catalogue_sets import CatalogueSet, Registry
 from medvlp.evaluation.results import Figure, Macro, Results
 from medvlp.evaluation.set_metrics import resampled_metrics, set_seed
-from medvlp.evaluation.statistics import LEVEL, defined_mean, figure
+from medvlp.evaluation.statistics import bootstrap_facts, defined_mean, figure
 
 MEAN = "mean"
 """Macro row over all sets; of one modality it has the modality's name."""
@@ -82,12 +82,7 @@ def catalogue_results(
         num_patients=len({patient for scored in sets for patient in scored.patient_ids}),
         prompt_hash=protocol.prompt_hash,
         threshold_rule="",
-        bootstrap={
-            "unit": "patient",
-            "resamples": protocol.num_resamples,
-            "level": LEVEL,
-            "seed": protocol.seed,
-        },
+        bootstrap=bootstrap_facts(protocol.num_resamples, protocol.seed),
         findings=[],
         macros=[*_mean_rows(registry, samples), *rows.values()],
         worst_finding="",

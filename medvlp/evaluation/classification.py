@@ -11,7 +11,7 @@ from sklearn.metrics import roc_curve
 from medvlp.evaluation.results import Curve, Figure, Finding, Macro, Results, Subgroup
 from medvlp.evaluation.score_table import ScoreTable
 from medvlp.evaluation.statistics import (
-    LEVEL,
+    bootstrap_facts,
     calibration_metrics,
     closest_corner_threshold,
     confusion_metrics,
@@ -85,12 +85,7 @@ def classification_results(table: ScoreTable, protocol: ClassificationProtocol) 
         prompt_hash=protocol.prompt_hash,
         recipe_hash=table.recipe_hash,
         threshold_rule=protocol.threshold_rule,
-        bootstrap={
-            "unit": "patient",
-            "resamples": protocol.num_resamples,
-            "level": LEVEL,
-            "seed": protocol.seed,
-        },
+        bootstrap=bootstrap_facts(protocol.num_resamples, protocol.seed),
         findings=findings,
         macros=[_macro(name, members, samples) for name, members in protocol.groups.items()],
         worst_finding=worst.name if worst else "",

@@ -24,6 +24,7 @@ from medvlp.evaluation.statistics import (
     calibration_metrics,
     choice_metrics,
     confusion_metrics,
+    defined_mean,
     interval,
     ranking_metrics,
     skill,
@@ -220,8 +221,8 @@ def _macro(
     figures = {}
     for metric in values[0]:
         stacked = np.stack([one[metric] for one in values])
-        over_draws = _mean(np.take_along_axis(stacked, again, axis=0)[:, 1:])
-        figures[metric] = Figure(float(_mean(stacked)[0]), *interval(over_draws))
+        over_draws = defined_mean([*np.take_along_axis(stacked, again, axis=0)[:, 1:]])
+        figures[metric] = Figure(float(defined_mean([*stacked])[0]), *interval(over_draws))
     accuracy = [float(one["accuracy"][0]) for one in values]
     spread = float(np.std(accuracy, ddof=1)) if len(accuracy) > 1 else float("nan")
     figures |= {
@@ -246,17 +247,9 @@ def _values(table: ScoreTable, scoring: _Scoring) -> dict[str, Float[ndarray, " 
         yes_no = confusion_metrics(labels, table.decisions[known, k], part)
         ranks = {"auroc": auroc, "ap": ap, "ap_skill": skill(ap, prevalence)}
         each.append(yes_no | ranks | {"brier": brier, "ece": ece})
-    values = {metric: _mean(np.stack([one[metric] for one in each])) for metric in each[0]}
+    values = {metric: defined_mean([one[metric] for one in each]) for metric in each[0]}
     if scoring.is_choice:
         truth, choice = table.labels.argmax(axis=1), table.decisions.argmax(axis=1)
         values |= choice_metrics(truth, choice, scoring.weights, len(table.class_names))
     kept = ("accuracy", "balanced_accuracy", "f1_weighted", "auroc", "ap", "ap_skill")
     return {name: values[name] for name in (*kept, "brier", "ece")}
-
-
-def _mean(values: Float[ndarray, "s r"]) -> Float[ndarray, " r"]:
-    """Average over rows, leaving out what is undefined."""
-    defined = ~np.isnan(values)
-    count = defined.sum(axis=0)
-    total = np.where(defined, values, 0.0).sum(axis=0)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from medvlp.evaluation.results import Figure, Macro, Results
-from medvlp.evaluation.statistics import LEVEL, figure, patient_weights
+from medvlp.evaluation.statistics import bootstrap_facts, figure, patient_weights
 
 METRICS = ("hit_rate", "chance", "times_chance", "other_maps", "times_other_maps")
 
@@ -74,7 +74,7 @@ def pointing_results(
         prompt_hash=facts["prompt_hash"],
         recipe_hash=facts["recipe_hash"],
         threshold_rule="none",
-        bootstrap={"unit": "patient", "resamples": num_resamples, "level": LEVEL, "seed": seed},
+        bootstrap=bootstrap_facts(num_resamples, seed),
         findings=[],
         macros=macros,
         worst_finding=_worst(macros[-len(names) :]),

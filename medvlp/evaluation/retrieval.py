@@ -20,7 +20,8 @@ from medvlp.evaluation.retrieval_metrics import (
     matching_ranks,
     rank_metrics,
 )
-from medvlp.evaluation.statistics import LEVEL, figure, patient_weights
+from medvlp.evaluation.score_table import check_rows, distinct_rows
+from medvlp.evaluation.statistics import bootstrap_facts, figure, patient_weights
 from medvlp.types import TextKind, Tokens, VolumeBatch
 
 Rows = Sequence[dict[str, Any]]
@@ -130,9 +131,14 @@ class Retrieval(Evaluation):
         Raises:
             ValueError: If no sample has a text, or an embedding is not finite.
         """
-        unique = {row["sample_id"]: row for row in reversed(rows)}
-        paired = [unique[key] for key in sorted(unique) if unique[key]["text"] is not None]
-        _check(paired, len(unique))
+        unique = distinct_rows(rows)
+        paired = [row for row in unique if row["text"] is not None]
+        if not paired:
+            raise ValueError(
+                f"none of {len(unique)} samples has a text: there is nothing to retrieve; choose a "
+                "text sampler in data.texts, or leave this evaluation out"
+            )
+        check_rows(paired)
         first = first_of_each([row["text_key"] for row in paired])
         once = [paired[place] for place in first]
         macros = [*self._directions(paired, ""), *self._directions(once, "_dedup")]
@@ -144,12 +150,7 @@ class Retrieval(Evaluation):
             prompt_hash="",
             recipe_hash=paired[0]["recipe_hash"],
             threshold_rule="",
-            bootstrap={
-                "unit": "patient",
-                "resamples": self.num_resamples,
-                "level": LEVEL,
-                "seed": self.seed,
-            },
+            bootstrap=bootstrap_facts(self.num_resamples, self.seed),
             findings=[],
             macros=[*macros, self._pairs(paired)],
             worst_finding="",
@@ -201,26 +202,6 @@ class Retrieval(Evaluation):
             "clip_val_score": figure(weights @ (cosine * size) / total),
         }
         return Macro("pairs", [], figures)
-
-
-def _check(paired: Rows, num_samples: int) -> None:
-    if not paired:
-        raise ValueError(
-            f"none of {num_samples} samples has a text: there is nothing to retrieve; choose a "
-            "text sampler in data.texts, or leave this evaluation out"
-        )
-    broken = [row["sample_id"] for row in paired if not np.isfinite(row["scores"]).all()]
-    if broken:
-        raise ValueError(
-            f"{len(broken)} of {len(paired)} samples have embeddings that are not finite, first "
-            f"{broken[0]}; look for NaN in the weights or the prepared volumes"
-        )
-    recipes = sorted({row["recipe_hash"] for row in paired})
-    if len(recipes) > 1:
-        raise ValueError(
-            f"samples were prepared with {len(recipes)} different recipes ({', '.join(recipes)}); "
-            "run medvlp.prepare again with one"
-        )
 
 
 def _predictions(rows: Rows) -> list[dict[str, Any]]:

@@ -53,10 +53,7 @@ class ScoreTable:
             raise ValueError(
                 "no samples were scored; the split is empty, or `update` was never called"
             )
-        unique: dict[str, dict[str, Any]] = {}
-        for row in rows:
-            unique.setdefault(row["sample_id"], row)
-        kept = [unique[key] for key in sorted(unique)]
+        kept = distinct_rows(rows)
         check_rows(kept)
         return cls(
             class_names=list(class_names),
@@ -124,6 +121,12 @@ class ScoreTable:
             scans = {"num_scans": self.num_scans[i]} if self.num_scans else {}
             table.append({"sample_id": sample, "patient_id": patient, **scans, **scores, **labels})
         return table
+
+
+def distinct_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep the first row of each sample, sorted by sample."""
+    unique = {row["sample_id"]: row for row in reversed(rows)}
+    return [unique[key] for key in sorted(unique)]
 
 
 def check_rows(rows: Sequence[dict[str, Any]]) -> None:

@@ -5,6 +5,7 @@ metric over R resamples is one pass over sorted scores with weights (R, n), inst
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -31,6 +32,11 @@ def patient_weights(
     return rng.multinomial(num_patients, share, size=num_resamples)[:, patient].astype(np.float64)
 
 
+def bootstrap_facts(num_resamples: int, seed: int) -> dict[str, Any]:
+    """Say for `Results.bootstrap` how intervals are made."""
+    return {"unit": "patient", "resamples": num_resamples, "level": LEVEL, "seed": seed}
+
+
 def interval(values: Float[ndarray, " r"]) -> tuple[float, float]:
     """Take the percentile interval over the resamples in which the metric is defined.
 
@@ -52,7 +58,7 @@ def figure(values: Float[ndarray, " r"]) -> Figure:
 
 
 def defined_mean(values: Sequence[Float[ndarray, " r"]]) -> Float[ndarray, " r"]:
-    """Average over findings or sets; one that a resample leaves undefined is left out there.
+    """Average over findings, sets or draws; one that a resample leaves undefined is left out there.
 
     >>> defined_mean([np.array([0.25, np.nan]), np.array([0.75, 0.5])]).tolist()
     [0.5, 0.5]

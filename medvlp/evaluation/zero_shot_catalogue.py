@@ -21,7 +21,7 @@ from medvlp.evaluation.catalogue_results import (
 from medvlp.evaluation.prompt_evaluation import class_means, scored_token
 from medvlp.evaluation.protocol import Evaluation
 from medvlp.evaluation.results import Results
-from medvlp.evaluation.score_table import check_rows
+from medvlp.evaluation.score_table import check_rows, distinct_rows
 from medvlp.prompts.prompt_ensembles import PromptEnsembles
 from medvlp.types import Tokens, VolumeBatch
 
@@ -151,8 +151,7 @@ class ZeroShotCatalogue(Evaluation):
         Raises:
             ValueError: If no image is of a set of this evaluation, or the rows are not sound.
         """
-        unique = {row["sample_id"]: row for row in reversed(rows)}
-        kept = [unique[key] for key in sorted(unique)]
+        kept = distinct_rows(rows)
         check_rows(kept)
         scored, left_out = self._by_set(kept)
         sets = [

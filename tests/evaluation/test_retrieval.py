@@ -132,5 +132,5 @@ def test_errors_say_what_to_do():
         measure.update(axes(0, 1), batch)
     with pytest.raises(ValueError, match="none of 2 samples has a text"):
         run(measure, (axes(0, 1), {key: batch[key] for key in batch if key != "tokens"}))
-    with pytest.raises(ValueError, match="2 of 2 samples have embeddings that are not finite"):
+    with pytest.raises(ValueError, match="2 of 2 samples have scores that are not finite"):
         run(measure, (axes(0, 1) * torch.nan, batch))
