@@ -142,3 +142,23 @@ def test_tiers_are_those_of_the_phantoms():
     groups = PromptSet.load("phantom_ct_rate").macro_groups()
     assert tuple(groups["large"]) == findings.LARGE_FINDINGS
     assert tuple(groups["all"]) == findings.LABELS
+
+
+def test_fvlm_presets_differ_in_the_published_prompts_only():
+    sets = [PromptSet.load(name) for name in ("fvlm", "fvlm_before_2025_04", "visd_boost")]
+    assert all(prompts.class_names == PromptSet.load("ct_rate").class_names for prompts in sets)
+    now, before, boost = (dict(zip(p.class_names, p.pairs("organ"), strict=True)) for p in sets)
+    assert now["Atelectasis"] == (["Not Atelectatic."], ["Atelectatic."])
+    assert now["Lung nodule"] == (["Not Nodule."], ["Nodule."])
+    assert now["Pulmonary fibrotic sequela"] == (
+        ["Not Pulmonary fibrotic."],
+        ["Pulmonary fibrotic."],
+    )
+    assert now["Hiatal hernia"] == (["Not Hiatal hernia."], ["Hiatal hernia."])
+    changed = {name: pair for name, pair in before.items() if pair != now[name]}
+    name = "Pulmonary fibrotic sequela"
+    assert changed == {name: ([f"Not {name}."], [f"{name}."])}
+    assert {name: pair[1] for name, pair in boost.items() if pair != now[name]} == {
+        "Lung nodule": ["Lung nodule."],
+        "Lung opacity": ["Lung opacity."],
+    }
