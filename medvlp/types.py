@@ -3,8 +3,8 @@
 Axis letters used in all annotations:
     b batch (studies), n scans of the batch packed in a row, s scans of one study, c channels,
     d h w voxels, t texts, l text tokens, e embedding, k classes, u statements of one text,
-    m statements of one report, o organs, p one flattened patch. Image tokens are also counted with n
-    where no scan axis is near.
+    m statements of one report, o organs, p one flattened patch. Image tokens are also counted
+    with n where no scan axis is near.
 """
 
 from enum import IntEnum

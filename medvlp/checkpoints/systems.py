@@ -23,6 +23,10 @@ from medvlp.checkpoints.adapter import (
     to_published,
 )
 from medvlp.checkpoints.files import open_weights
+from medvlp.checkpoints.fvlm import FVLM_TABLE, is_fvlm
+from medvlp.checkpoints.fvlm import VISION as FVLM_VISION
+from medvlp.checkpoints.fvlm import VISION_PREFIX as FVLM_PREFIX
+from medvlp.checkpoints.fvlm_facts import fvlm_facts
 from medvlp.checkpoints.hlip import DUAL_TOWER, TRUNK, TWO_TOWER, two_tower_table
 from medvlp.checkpoints.hlip_facts import hlip_facts
 from medvlp.checkpoints.unimed_clip import (
@@ -92,6 +96,16 @@ SYSTEMS = {
         vision=VISION_PREFIX,
         vision_table=VISION,
         open_clip=OPEN_CLIP,
+    ),
+    "fvlm": PublishedSystem(
+        name="fvlm",
+        source="github.com/alibaba-damo-academy/fvlm",
+        facts=fvlm_facts,
+        fits=is_fvlm,
+        table=lambda model: FVLM_TABLE,
+        tables=(FVLM_TABLE,),
+        vision=FVLM_PREFIX,
+        vision_table=FVLM_VISION,
     ),
 }
 

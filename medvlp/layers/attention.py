@@ -27,6 +27,7 @@ class Attention(nn.Module):
         num_heads: Must divide `dim`.
         qkv_bias: Whether the joint query, key, value projection has a bias.
         backend: Kernel, see `attend`.
+        dropout: Probability in training, of the attention weights and of the output.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Attention(nn.Module):
         *,
         qkv_bias: bool = True,
         backend: AttentionBackend = "sdpa",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if dim % num_heads:
@@ -44,10 +46,16 @@ class Attention(nn.Module):
                 "divisors"
             )
         check_backend(backend)
+        if backend == "varlen" and dropout > 0.0:
+            raise ValueError(
+                "attention backend 'varlen' has no dropout; set attention=sdpa or flash, or "
+                "dropout to 0"
+            )
         self.num_heads = num_heads
         self.backend: AttentionBackend = backend
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
+        self.dropout = dropout
 
     def forward(
         self, x: Float[Tensor, "*s n c"], lengths: Sequence[int] | None = None
@@ -61,11 +69,15 @@ class Attention(nn.Module):
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
         if lengths is None:
             q, k, v = qkv.permute(2, 0, 3, 1, 4)
-            mixed = attend(q, k, v, lengths=None, backend=self.backend).transpose(1, 2)
+            mixed = attend(
+                q, k, v, lengths=None, backend=self.backend, dropout=self._dropout_now
+            ).transpose(1, 2)
         else:
             q, k, v = qkv.unbind(1)
-            mixed = attend(q, k, v, lengths=lengths, backend=self.backend)
-        return self.proj(mixed.flatten(-2))
+            mixed = attend(
+                q, k, v, lengths=lengths, backend=self.backend, dropout=self._dropout_now
+            )
+        return self._out(mixed)
 
     def first(self, x: Float[Tensor, "s n c"]) -> Float[Tensor, "s 1 c"]:
         """Mix the first token of each sequence alone: what `forward` returns for it.
@@ -79,7 +91,17 @@ class Attention(nn.Module):
         q = q.unflatten(-1, (1, self.num_heads, -1))
         kv = kv.unflatten(-1, (2, self.num_heads, -1))
         q, k, v = (y.transpose(1, 2) for y in (*q.unbind(2), *kv.unbind(2)))
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2))
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self._dropout_now)
+        return self._out(mixed.transpose(1, 2))
+
+    @property
+    def _dropout_now(self) -> float:
+        return self.dropout if self.training else 0.0
+
+    def _out(self, mixed: Tensor) -> Tensor:
+        projected = self.proj(mixed.flatten(-2))
+        prob = self._dropout_now
+        return F.dropout(projected, prob) if prob else projected
 
     def extra_repr(self) -> str:
         """Show the backend in the printed model."""
@@ -93,6 +115,7 @@ def attend(
     *,
     lengths: Sequence[int] | None,
     backend: AttentionBackend = "sdpa",
+    dropout: float = 0.0,
 ) -> Float[Tensor, "*shape"]:
     """Attend within each sequence.
 
@@ -103,6 +126,7 @@ def attend(
         lengths: Tokens of each packed sequence. "sdpa" makes one call per run of equal lengths,
             so sort sequences by length.
         backend: Kernel; all agree within rounding.
+        dropout: Probability of an attention weight to be dropped; not by "varlen".
 
     Raises:
         ValueError: If the lengths do not add up, or the backend cannot serve these tensors.
@@ -114,14 +138,14 @@ def attend(
         )
     if backend == "sdpa":
         if lengths is None:
-            return F.scaled_dot_product_attention(q, k, v)
-        return _sdpa_runs(q, k, v, lengths)
+            return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        return _sdpa_runs(q, k, v, lengths, dropout)
     _check_half_precision_cuda(q, backend)
     if lengths is not None:
-        return _packed_kernel(q, k, v, lengths, backend)
+        return _packed_kernel(q, k, v, lengths, backend, dropout)
     num_sequences, _, length, _ = q.shape
     q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))
-    mixed = _packed_kernel(q, k, v, [length] * num_sequences, backend)
+    mixed = _packed_kernel(q, k, v, [length] * num_sequences, backend, dropout)
     return mixed.unflatten(0, (num_sequences, length)).transpose(1, 2)
 
 
@@ -139,24 +163,29 @@ def check_backend(backend: str) -> None:
         _flash_kernel()
 
 
-def _sdpa_runs(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
+def _sdpa_runs(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], dropout: float) -> Tensor:
     mixed, start = [], 0
     for length, run in groupby(lengths):
         count = len(list(run))
         rows = slice(start, start + count * length)
         start = rows.stop
         dense = [x[rows].unflatten(0, (count, length)).transpose(1, 2) for x in (q, k, v)]
-        run_mixed = F.scaled_dot_product_attention(dense[0], dense[1], dense[2])
+        run_mixed = F.scaled_dot_product_attention(dense[0], dense[1], dense[2], dropout_p=dropout)
         mixed.append(run_mixed.transpose(1, 2).flatten(0, 1))
     return torch.cat(mixed)
 
 
 def _packed_kernel(
-    q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], backend: AttentionBackend
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    lengths: Sequence[int],
+    backend: AttentionBackend,
+    dropout: float,
 ) -> Tensor:
     bounds, longest = _bounds(tuple(lengths), q.device), max(lengths)
     if backend == "flash":
-        return _flash_kernel()(q, k, v, bounds, bounds, longest, longest)
+        return _flash_kernel()(q, k, v, bounds, bounds, longest, longest, dropout_p=dropout)
     from torch.nn.attention.varlen import varlen_attn
 
     return cast(Tensor, varlen_attn(q, k, v, bounds, bounds, longest, longest))

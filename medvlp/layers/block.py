@@ -21,6 +21,8 @@ class Block(nn.Module):
         attention: Attention backend.
         norm_eps: Epsilon of the LayerNorms.
         activation: Of the MLP.
+        dropout: Probability in training, of attention weights and after every linear layer but
+            that of queries, keys and values.
     """
 
     def __init__(
@@ -33,12 +35,13 @@ class Block(nn.Module):
         attention: AttentionBackend = "sdpa",
         norm_eps: float = 1e-6,
         activation: Activation = "gelu",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
-        self.attn = Attention(dim, num_heads, backend=attention)
+        self.attn = Attention(dim, num_heads, backend=attention, dropout=dropout)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), activation=activation)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), activation=activation, dropout=dropout)
         self.drop_path = DropPath(drop_path_prob)
 
     def forward(

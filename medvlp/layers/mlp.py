@@ -20,25 +20,34 @@ class Mlp(nn.Module):
         dim: Width in and out.
         hidden_dim: Width between.
         activation: See `Activation`.
+        dropout: Probability in training, after each linear layer.
     """
 
-    def __init__(self, dim: int, hidden_dim: int, *, activation: Activation = "gelu") -> None:
+    def __init__(
+        self, dim: int, hidden_dim: int, *, activation: Activation = "gelu", dropout: float = 0.0
+    ) -> None:
         super().__init__()
         check_activation(activation)
         self.activation: Activation = activation
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, dim)
+        self.dropout = dropout
 
     def forward(self, x: Float[Tensor, "*s n c"]) -> Float[Tensor, "*s n c"]:
         """Transform each token alone."""
-        hidden = self.fc1(x)
+        hidden = self._activate(self.fc1(x))
+        if not (self.training and self.dropout):
+            return self.fc2(hidden)
+        return F.dropout(self.fc2(F.dropout(hidden, self.dropout)), self.dropout)
+
+    def _activate(self, hidden: Tensor) -> Tensor:
         if self.activation == "quick_gelu":
-            return self.fc2(quick_gelu(hidden))
+            return quick_gelu(hidden)
         if torch.is_grad_enabled():
-            return self.fc2(F.gelu(hidden))
+            return F.gelu(hidden)
         # The hidden activations are the largest tensor of the tower; a second copy of them costs
         # as much time on a CPU as the activation function itself.
-        return self.fc2(torch.ops.aten.gelu_(hidden))
+        return torch.ops.aten.gelu_(hidden)
 
     def extra_repr(self) -> str:
         """Show the activation in the printed model."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
@@ -62,6 +62,8 @@ class HFEncoder(nn.Module):
         length_groups: Sort the texts of a call by length into so many runs of equal numbers and
             cut each to its longest: the same features, and one long text no longer makes all
             others as long. Waits for the device once a call where it is above 1.
+        token_types: Add the embedding of the first token type, as BERT does. fVLM's code does
+            not, and its model has no such table.
 
     Raises:
         ValueError: If there is neither config nor pretrained, options are unknown or contradict
@@ -80,6 +82,7 @@ class HFEncoder(nn.Module):
         dropout_when_frozen: bool = False,
         activation_checkpointing: bool = False,
         length_groups: int = 1,
+        token_types: bool = True,
     ) -> None:
         super().__init__()
         if length_groups < 1:
@@ -92,6 +95,8 @@ class HFEncoder(nn.Module):
             if value not in known:
                 raise ValueError(f"{option} {value!r} is unknown; choose {', '.join(known)}")
         self.encoder = _build(config, pretrained)
+        if not token_types:
+            _drop_token_types(self.encoder)
         self.width: int = self.encoder.config.hidden_size
         self.pooling = _POOLINGS[pooling]
         if activation_checkpointing:
@@ -213,6 +218,23 @@ def _model_class(config: PreTrainedConfig) -> Any:
 def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
     accepted = inspect.signature(_model_class(config).__init__).parameters
     return {"add_pooling_layer": False} if "add_pooling_layer" in accepted else {}
+
+
+class _NoTokenTypes(nn.Module):
+    """Takes the place of a table of token types, and adds nothing."""
+
+    def forward(self, token_type_ids: Int[Tensor, "t l"]) -> Float[Tensor, ""]:
+        return torch.zeros((), device=token_type_ids.device)  # of no axis: keeps half precision
+
+
+def _drop_token_types(encoder: Any) -> None:
+    embeddings = getattr(encoder, "embeddings", None)
+    if getattr(embeddings, "token_type_embeddings", None) is None:
+        raise ValueError(
+            f"a {encoder.config.model_type} text encoder adds no token types; leave "
+            "token_types=true, which changes nothing for it"
+        )
+    embeddings.token_type_embeddings = _NoTokenTypes()
 
 
 def _enable_checkpointing(encoder: Any) -> None:

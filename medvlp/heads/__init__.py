@@ -1,0 +1,1 @@
+"""What stands between the features of a tower and the embedding."""
