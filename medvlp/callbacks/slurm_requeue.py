@@ -7,13 +7,14 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import OnExceptionCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
 from medvlp import slurm
 from medvlp.callbacks.exact_resume import count_open_batches
 
 
 class SlurmRequeue(OnExceptionCheckpoint):
-    """Write a checkpoint on Ctrl-C and crashes; on Slurm's warning, requeue the job as well.
+    """Write a checkpoint if training ends early; on Slurm's warning, requeue the job as well.
 
     `sbatch --signal=USR1@300` sends SIGUSR1 to every process of the job's steps 300 s before its
     time is up. Lightning would save then and there, in the middle of a step and on each rank by
@@ -43,7 +44,7 @@ class SlurmRequeue(OnExceptionCheckpoint):
         self.max_requeues = max_requeues
         self._job = slurm.job_id()
         self._process = os.getpid()
-        self._asked = self._leaving = False
+        self._asked = self._leaving = self._requeued = False
         self._trainer: pl.Trainer | None = None
         self._previous: Any = None
 
@@ -72,8 +73,12 @@ class SlurmRequeue(OnExceptionCheckpoint):
         self._leave_if_asked(trainer)
 
     def on_exception(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Write the checkpoint, then requeue the job where it is Slurm that ends the run."""
-        super().on_exception(trainer, *args, **kwargs)
+        """Write the checkpoint, then requeue the job where it is Slurm that ends the run.
+
+        A test that fails writes none: its weights are the best ones, not those to go on from.
+        """
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_exception(trainer, *args, **kwargs)
         if self._leaving:
             self._requeue(trainer)
             # a rank that ends first would have srun end the others
@@ -101,5 +106,6 @@ class SlurmRequeue(OnExceptionCheckpoint):
             self._requeue(self._trainer)
 
     def _requeue(self, trainer: pl.Trainer) -> None:
-        if self._job is not None and trainer.is_global_zero:
+        if self._job is not None and trainer.is_global_zero and not self._requeued:
+            self._requeued = True  # until Slurm ends the process a step or two may pass
             slurm.requeue(self._job, self.max_requeues)

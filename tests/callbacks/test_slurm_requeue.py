@@ -13,7 +13,7 @@ import pytest
 from medvlp import slurm
 from medvlp.callbacks.slurm_requeue import SlurmRequeue
 from tests.callbacks.slurm_job import JOB, calls, leave, resumed, run_in_job, stand_in
-from tests.callbacks.stoppable import Net, Step, run
+from tests.callbacks.stoppable import Data, Net, Step, run
 from tests.distributed.ranks import run_launched
 
 # Lightning's remarks on runs as tiny as these
@@ -67,6 +67,26 @@ def test_a_validation_is_not_waited_for(job: Path) -> None:
     net = Impatient(1, signal.SIGUSR1, in_validation=True)
     with pytest.raises(ValueError, match="Slurm ends the process"):
         run_in_job(net, SlurmRequeue(str(job)), max_epochs=3)
+
+
+def test_a_job_is_requeued_once_though_it_gets_beyond_the_validation(job: Path) -> None:
+    net = Net(1, signal.SIGUSR1, in_validation=True)
+    with pytest.raises(SystemExit):
+        run_in_job(net, SlurmRequeue(str(job)), max_epochs=3)
+    assert calls(job) == REQUEUED
+    assert len(net.steps) == 5 and (job / "interrupted.ckpt").is_file()
+
+
+def test_a_test_that_fails_leaves_no_checkpoint(tmp_path: Path) -> None:
+    class Failing(Net):
+        def test_step(self, batch: object, batch_idx: int) -> None:
+            raise ValueError("in the test")
+
+    net = Failing()
+    trainer = run(net, SlurmRequeue(str(tmp_path)), enable_checkpointing=True, max_steps=1)
+    with pytest.raises(ValueError, match="in the test"):
+        trainer.test(net, Data().val_dataloader(), verbose=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_all_ranks_leave_after_the_same_step(tmp_path: Path) -> None:
