@@ -14,7 +14,8 @@ class ImageTwin:
     Args:
         root: Its folder; written by `materialise()` if it is not there.
         dataset: Which twin.
-        num_train: Training images; of "unimed_evaluation", images per class in other splits.
+        num_train: Training images; of "unimed_evaluation", images per class in other splits; of
+            "unimed_sources", images of each source.
         num_test: Held-out images, see the writer of the twin.
         seed: Of everything.
         size: Typical pixels along each side.
@@ -26,7 +27,7 @@ class ImageTwin:
         self,
         root: str,
         *,
-        dataset: Literal["unimed", "unimed_evaluation"],
+        dataset: Literal["unimed", "unimed_evaluation", "unimed_sources"],
         num_train: int,
         num_test: int,
         seed: int = 0,

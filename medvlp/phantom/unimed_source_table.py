@@ -24,7 +24,7 @@ _FUNDUS, _TABLES = "Retina-Datasets", "Retina-Datasets/Retina-Annotations"
 
 
 @dataclass(frozen=True)
-class TwinSource:
+class SourceLayout:
     """How the twin of a source is laid out.
 
     Attributes:
@@ -46,8 +46,8 @@ class TwinSource:
     label_set: bool = False
 
 
-SOURCES: dict[str, TwinSource] = {
-    "radimagenet": TwinSource(
+SOURCES: dict[str, SourceLayout] = {
+    "radimagenet": SourceLayout(
         "radimagenet/radiology_ai",
         "radimagenet",
         "radiology_ai/CT/abd/normal/ct{i:05d}.png",
@@ -56,7 +56,7 @@ SOURCES: dict[str, TwinSource] = {
         (LIST, EMPTY),
         label_set=True,
     ),
-    "chexpert": TwinSource(
+    "chexpert": SourceLayout(
         "CheXpert-v1.0-small",
         "CheXpert-v1.0-small",
         "train/patient{i:05d}/study1/view1_frontal.jpg",
@@ -65,7 +65,7 @@ SOURCES: dict[str, TwinSource] = {
         (LIST, NUL),
         label_set=True,
     ),
-    "openi": TwinSource(
+    "openi": SourceLayout(
         "openi",
         "openi/image",
         "CXR{i}_IM-0001-3001.png",
@@ -73,7 +73,7 @@ SOURCES: dict[str, TwinSource] = {
         layouts.openi,
         (EMPTY, NO_OWN, NUL),
     ),
-    "chest_xray8": TwinSource(
+    "chest_xray8": SourceLayout(
         "chest_xray8",
         "chest_xray8/images",
         "{i:08d}_000.png",
@@ -82,7 +82,7 @@ SOURCES: dict[str, TwinSource] = {
         (EMPTY,),
         label_set=True,
     ),
-    "mimic_cxr": TwinSource(
+    "mimic_cxr": SourceLayout(
         "mimic-cxr-jpg",
         "mimic-cxr-jpg",
         "2.0.0/files/p10/p1000{i:04d}/s5000{i:04d}/view.jpg",
@@ -91,7 +91,7 @@ SOURCES: dict[str, TwinSource] = {
         (NO_OWN, EMPTY),
         label_set=True,
     ),
-    "rocov2": TwinSource(
+    "rocov2": SourceLayout(
         "ROCOV2",
         "ROCOV2/train",
         "ROCOv2_2023_train_{i:06d}.jpg",
@@ -99,7 +99,7 @@ SOURCES: dict[str, TwinSource] = {
         layouts.rocov2,
         (EMPTY, CELLS),
     ),
-    "pmc_oa": TwinSource(
+    "pmc_oa": SourceLayout(
         "pmc_oa",
         "pmc_oa/caption_T060_filtered_top4_sep_v0_subfigures",
         "PMC{i}_Fig1_1.jpg",
@@ -107,7 +107,7 @@ SOURCES: dict[str, TwinSource] = {
         layouts.pmc_oa,
         (LINE, EMPTY, UNICODE, NUL),
     ),
-    "llava_med_alignment": TwinSource(
+    "llava_med_alignment": SourceLayout(
         "llava_med",
         "llava_med/images",
         "{i}_F1.jpg",
@@ -115,7 +115,7 @@ SOURCES: dict[str, TwinSource] = {
         layouts.llava_alignment,
         (EMPTY, NUMBER, UNICODE),
     ),
-    "llava_med_instruct": TwinSource(
+    "llava_med_instruct": SourceLayout(
         "llava_med",
         "llava_med/images",
         "{i}_F2.jpg",
@@ -123,7 +123,7 @@ SOURCES: dict[str, TwinSource] = {
         layouts.llava_instruct,
         (EMPTY, UNICODE),
     ),
-    "quilt_1m": TwinSource(
+    "quilt_1m": SourceLayout(
         "Quilt",
         "Quilt/quilt_1m",
         "video_image_{i:06d}.jpg",
@@ -131,7 +131,7 @@ SOURCES: dict[str, TwinSource] = {
         layouts.quilt,
         (EMPTY, NUL),
     ),
-    "retina_part1": TwinSource(
+    "retina_part1": SourceLayout(
         _TABLES,
         _FUNDUS,
         "03_IDRiD/IDRiD_{i:03d}.jpg",
@@ -140,7 +140,7 @@ SOURCES: dict[str, TwinSource] = {
         (LIST, NO_OWN, NUL),
         label_set=True,
     ),
-    "retina_part2": TwinSource(
+    "retina_part2": SourceLayout(
         _TABLES,
         _FUNDUS,
         "06_DEN/{i}.jpg",
@@ -148,7 +148,7 @@ SOURCES: dict[str, TwinSource] = {
         layouts.retina_keywords,
         (AGES, LIST, EMPTY),
     ),
-    "retina_part3": TwinSource(
+    "retina_part3": SourceLayout(
         _TABLES,
         _FUNDUS,
         "39_MM_Retinal_dataset/CFP/{i}.jpg",

@@ -18,6 +18,7 @@ from medvlp.data.shard_preparation import ShardPreparation
 from medvlp.phantom.image_captions import label_captions, name_of, native_caption, report
 from medvlp.phantom.image_file import encode
 from medvlp.phantom.image_painter import FINDINGS, paint
+from medvlp.phantom.image_twins import ImageTwin
 from medvlp.phantom.nifti_file import write_bytes
 from medvlp.phantom.tables import write_json
 from medvlp.phantom.twin import TwinWriter
@@ -69,36 +70,6 @@ def write_unimed_sources_twin(
     ).build(root, parameters, num_workers=num_workers)
 
 
-class UniMedSourcesTwin:
-    """The twin of all sources and what it is asked to hold.
-
-    Args:
-        root: Its folder; written by `materialise()` if it is not there.
-        num_images: Of each source, hard cases not counted.
-        seed: Of everything.
-        size: Pixels along each side.
-        hard_cases: Add rows that are odd or broken.
-    """
-
-    def __init__(
-        self,
-        root: str,
-        *,
-        num_images: int = 5,
-        seed: int = 0,
-        size: int = 56,
-        hard_cases: bool = True,
-    ) -> None:
-        self.root = root
-        self.parameters = TwinParameters(
-            num_images, 0, seed, (size, size, size), hard_cases=hard_cases
-        )
-
-    def materialise(self) -> None:
-        """Write the twin if it is not there."""
-        write_unimed_sources_twin(self.root, self.parameters)
-
-
 class PhantomShards(ShardPreparation):
     """Shards of a twin that writes itself first.
 
@@ -118,7 +89,7 @@ class PhantomShards(ShardPreparation):
         sources: Mapping[str, CaptionedImages],
         out_dir: str,
         *,
-        twin: UniMedSourcesTwin,
+        twin: ImageTwin,
         only: Sequence[str] | None = None,
         samples_per_shard: int = 4,
         num_readers: int = 2,

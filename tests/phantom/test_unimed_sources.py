@@ -26,7 +26,7 @@ NUM_IMAGES = 3
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ShardManifest]:
     folder = tmp_path_factory.mktemp("unimed")
-    small = [f"data.twin.num_images={NUM_IMAGES}", "data.twin.size=24", f"paths.data={folder}"]
+    small = [f"data.twin.num_train={NUM_IMAGES}", "data.twin.size=24", f"paths.data={folder}"]
     cfg = config.compose(["data=phantom/unimed_sources", *small], "prepare")
     manifests = prepare_shards(cfg)
     return dict(zip(SOURCES, manifests, strict=True))
