@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from medvlp.data.captioned_images import Record, RowError, require_files
-from medvlp.data.tables import nearest
+from medvlp.data.tables import column_position
 
 _MAX_FIELD_CHARACTERS = 10_000_000
 _MAX_LIST_CHARACTERS = 1_000_000
@@ -137,18 +137,7 @@ def _open(path: Path) -> TextIO:
 def _positions(path: Path, header: list[str], columns: Sequence[str | int]) -> list[int]:
     if not header:
         raise ValueError(f"{path} is empty; a table with a header is expected")
-    for column in columns:
-        if isinstance(column, int) and column >= len(header):
-            raise ValueError(
-                f"{path} has {len(header)} columns ({', '.join(header)}), expected at least "
-                f"{column + 1}"
-            )
-        if isinstance(column, str) and column not in header:
-            raise ValueError(
-                f"{path} has no column {column!r}{nearest(column, header)}; columns found: "
-                f"{', '.join(header)}"
-            )
-    return [c if isinstance(c, int) else header.index(c) for c in columns]
+    return [column_position(path, header, column) for column in columns]
 
 
 def _cells(

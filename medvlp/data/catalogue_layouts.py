@@ -12,7 +12,7 @@ from typing import Literal
 from medvlp.data.catalogue_sets import CatalogueSet, FolderLayout, NameLayout, TableLayout
 from medvlp.data.listing import folders_in
 from medvlp.data.records import Skip
-from medvlp.data.tables import nearest
+from medvlp.data.tables import column_position
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm")
 
@@ -60,10 +60,10 @@ class SetReader:
     def _table(self, layout: TableLayout) -> Iterator[tuple[str, int]]:
         path = (self.local_data if layout.local else self.root) / layout.table
         header, rows = _read(path)
-        image = _position(path, header, layout.image)
+        image = column_position(path, header, layout.image)
         names = layout.one_hot or (layout.label,)
-        columns = [_position(path, header, name) for name in names if name is not None]
-        if not layout.one_hot and header[columns[0]].strip() in layout.labels:
+        columns = [column_position(path, header, name) for name in names if name is not None]
+        if not layout.one_hot and header[columns[0]] in layout.labels:
             reason = "no header: its first line is an image"
             self.skips.append(Skip(str(path), reason + " (the published code loses it)"))
             rows = rows if self.compat == "published" else [header, *rows]
@@ -134,7 +134,7 @@ class SetReader:
         for file in self._files(folder):
             match = re.search(layout.name, file)
             if match is None or int(match[1]) >= count:
-                known = f"expected a class index from 0 to {count - 1} after the first _"
+                known = f"expected a class index from 0 to {count - 1} as {layout.name!r} finds it"
                 self._refuse(file, f"its name holds no label: {known}")
             else:
                 yield str(PurePosixPath(layout.folder) / file), int(match[1])
@@ -168,31 +168,14 @@ def _read(path: Path) -> tuple[list[str], list[list[str]]]:
         raise ValueError(f"{path} is not a readable UTF-8 CSV table: {error}") from error
     if not lines:
         raise ValueError(f"{path} is empty; check the download")
-    return lines[0], lines[1:]
-
-
-def _position(path: Path, header: Sequence[str], column: int | str) -> int:
-    names = [name.strip() for name in header]
-    if isinstance(column, int):
-        if column >= len(names):
-            raise ValueError(
-                f"{path} has {len(names)} columns ({', '.join(names)}), expected at least "
-                f"{column + 1}; check the download"
-            )
-        return column
-    if column not in names:
-        raise ValueError(
-            f"{path} has no column {column!r}{nearest(column, names)}; columns found: "
-            f"{', '.join(names)}"
-        )
-    return names.index(column)
+    return [name.strip() for name in lines[0]], lines[1:]
 
 
 def _matching(
     path: Path, header: Sequence[str], rows: Sequence[list[str]], where: dict[str, str]
 ) -> list[list[str]]:
     for name, value in where.items():
-        column = _position(path, header, name)
+        column = column_position(path, header, name)
         found = sorted({row[column].strip() for row in rows if column < len(row)})
         rows = [row for row in rows if column >= len(row) or row[column].strip() == value]
         if not rows:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from medvlp.data.readers.image2d import to_rgb
 from medvlp.data.recipe import recipe_hash
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class ImageRecipe:
         if image.mode in _DEEP_MODES:
             return _to_eight_bits(image)
         # grey stays grey until the end: a third of the work
-        return image if image.mode == "L" else _to_rgb(image)
+        return image if image.mode == "L" else to_rgb(image)
 
     def _resize(self, image: "Image", shape: tuple[int, int]) -> "Image":
         from PIL.Image import Resampling
@@ -177,15 +178,6 @@ class ImageRecipe:
 
 def _uniform(low: float, high: float, generator: torch.Generator) -> Float[Tensor, "1"]:
     return torch.empty(1).uniform_(low, high, generator=generator)
-
-
-def _to_rgb(image: "Image") -> "Image":
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
-        from PIL import Image
-
-        pixels = image.convert("RGBA")  # on black: what is transparent holds no tissue
-        return Image.alpha_composite(Image.new("RGBA", pixels.size, "black"), pixels).convert("RGB")
-    return image.convert("RGB")
 
 
 def _to_eight_bits(image: "Image") -> "Image":

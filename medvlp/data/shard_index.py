@@ -19,13 +19,13 @@ from numpy import ndarray
 from medvlp.data.cache import require_writable, write_atomically
 from medvlp.data.progress import RateBar
 from medvlp.data.records import Skip
+from medvlp.data.shard_writer import has_end_mark
 
 COLUMNS = ("shard", "image_at", "image_bytes", "text_at", "text_bytes")
 
 _IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "tif", "tiff", "webp")
 _TEXT_SUFFIX = "txt"
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_END_BYTES = 1024  # two blocks of zeros end every tar file
 _VERSION = 2
 _GROUP = 16  # shards of one file on the way
 _THREADS = 16  # headers lie far apart: nearly all of the time is waiting for the file system
@@ -218,10 +218,8 @@ def _samples(path: Path, skips: list[Skip]) -> Iterator[tuple[int, int, int, int
 
 
 def _members(path: Path, skips: list[Skip]) -> Iterator[Any]:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _END_BYTES))
-        if any(file.read()):
-            skips.append(Skip(str(path), "the shard has no end mark: it was cut off"))
+    if not has_end_mark(path):
+        skips.append(Skip(str(path), "the shard has no end mark: it was cut off"))
     try:
         with tarfile.open(path, "r:") as archive:
             yield from archive

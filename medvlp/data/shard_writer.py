@@ -116,7 +116,7 @@ def is_whole(path: Path, shard: Shard, *, verify: bool) -> bool:
         shard: What was written.
         verify: Read the whole file and compare its hash; else its size and end mark.
     """
-    if not path.is_file() or path.stat().st_size != shard.bytes or not _has_end_mark(path):
+    if not path.is_file() or path.stat().st_size != shard.bytes or not has_end_mark(path):
         return False
     return not verify or _digest(path) == shard.sha256
 
@@ -124,14 +124,15 @@ def is_whole(path: Path, shard: Shard, *, verify: bool) -> bool:
 def _checked(path: Path, name: str, samples: int) -> Shard:
     with tarfile.open(path, "r:") as archive:
         members = sum(member.isfile() for member in archive)
-    if members != 2 * samples or not _has_end_mark(path):
+    if members != 2 * samples or not has_end_mark(path):
         raise OSError(f"{path} holds {members} members where {2 * samples} were written")
     with path.open("rb+") as file:
         os.fsync(file.fileno())
     return Shard(name, samples, path.stat().st_size, _digest(path))
 
 
-def _has_end_mark(path: Path) -> bool:
+def has_end_mark(path: Path) -> bool:
+    """Tell whether a tar file ends as it must: one that was cut off does not."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _END_BYTES))
         return not any(file.read())

@@ -75,6 +75,27 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     return f"; did you mean {lowered[matches[0]]!r}?" if matches else ""
 
 
+def column_position(path: Path, header: Sequence[str], column: int | str) -> int:
+    """Find a column by its name, or check its position from 0.
+
+    Raises:
+        ValueError: If there is no such column.
+    """
+    if isinstance(column, int):
+        if column >= len(header):
+            raise ValueError(
+                f"{path} has {len(header)} columns ({', '.join(header)}), expected at least "
+                f"{column + 1}"
+            )
+        return column
+    if column not in header:
+        raise ValueError(
+            f"{path} has no column {column!r}{nearest(column, header)}; columns found: "
+            f"{', '.join(header)}"
+        )
+    return header.index(column)
+
+
 def _check_columns(path: Path, columns: list[str], required: Sequence[str]) -> None:
     if not columns:
         raise ValueError(f"{path} is empty; columns expected: {', '.join(required)}")
@@ -82,11 +103,7 @@ def _check_columns(path: Path, columns: list[str], required: Sequence[str]) -> N
     if repeated:
         raise ValueError(f"{path} has the column {repeated[0]!r} more than once")
     for name in required:
-        if name not in columns:
-            raise ValueError(
-                f"{path} has no column {name!r}{nearest(name, columns)}; "
-                f"columns found: {', '.join(columns)}"
-            )
+        column_position(path, columns, name)
 
 
 def _clean(

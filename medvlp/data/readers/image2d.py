@@ -171,10 +171,15 @@ def _require_one_page(path: Path, image: "Image") -> None:
 
 
 def _grey_or_rgb(image: "Image") -> "Image":
-    from PIL import Image
-
     if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
         return image
+    return to_rgb(image)
+
+
+def to_rgb(image: "Image") -> "Image":
+    """Convert to RGB, on black: what is transparent holds no tissue."""
+    from PIL import Image
+
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
         pixels = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", pixels.size, "black"), pixels).convert("RGB")
