@@ -12,13 +12,15 @@ differently worded sentences for each label, 10 as a rule. Nothing here is drawn
 """
 
 import argparse
+import csv
+import io
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medvlp.data.cache import write_atomically
 from medvlp.data.tables import is_empty, nearest, read_table
 from medvlp.user_errors import one_line_errors
 
@@ -234,9 +236,6 @@ def _start(options: argparse.Namespace) -> str:
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    import csv
-    import io
-
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
@@ -258,12 +257,11 @@ def _build(options: argparse.Namespace) -> dict[Path, str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and write the files."""
-    options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(arguments)
     with one_line_errors():
         files = {options.out: _start(options)} if options.verb == "start" else _build(options)
         for path, text in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="")
+            write_atomically(path, text.encode())
     print("written:", *(path.resolve() for path in files))  # noqa: T201
 
 
