@@ -21,6 +21,9 @@ from medvlp.prediction.loaded_model import LoadedModel
 
 _LOG = logging.getLogger(__name__)
 _MOST_AT_ONCE = 64  # training batches are larger than a forward pass needs
+_SPLITS = "medvlp.data.splits.Splits"
+_LISTS = ("sample_id", "patient_id", "metadata")
+_KEPT = (*_LISTS, "labels", "recipe_hash")
 _NO_MATTER = ("cache_dir", "batch_size", "num_workers", "in_memory", "engine", "seed")
 
 Features = Literal["image_features", "image_embedding"]
@@ -123,8 +126,3 @@ class Embedder:
         if self.features == "image_embedding":
             features = F.normalize(model.image_projection(features), dim=-1)
         return features.flatten(1).float()  # of dual towers both tokens
-
-
-_SPLITS = "medvlp.data.splits.Splits"
-_LISTS = ("sample_id", "patient_id", "metadata")
-_KEPT = (*_LISTS, "labels", "recipe_hash")

@@ -16,6 +16,7 @@ from medvlp import predict
 from medvlp.data.readers.image2d import read_image
 from medvlp.prediction.expected_scores import ExpectedScores
 from medvlp.prediction.image_classifier import ImageClassifier, prompts_of
+from medvlp.prediction.image_scores import ImageScores
 from medvlp.prediction.loaded_model import load_model
 from tests.checkpoints.synthetic import (
     TEXT,
@@ -241,6 +242,15 @@ def test_predict_compares_with_published_scores(image_checkpoint, model, folder,
     file.write_text(yaml.safe_dump(tree))
     assert "not one score for each prompt: absent.png" in str(run(capsys, *asked)[1])
     assert "brings its own prompts" in str(run(capsys, *asked, "--prompt", "a")[1])
+
+
+def test_scores_that_are_not_a_number_are_no_match(tmp_path):
+    expected = ExpectedScores(tmp_path / "e.yaml", "cosine", 1.0, ["a"], {"x.png": [0.5]})
+    pictures = np.zeros((0, 8, 8, 3), np.uint8)
+    nothing = np.full((1, 1), np.nan, np.float32)
+    scores = ImageScores(["x.png"], ["a"], nothing, "cosine", {}, nothing, pictures)
+    with pytest.raises(ValueError, match=r"the scores differ .* by more than 1: x\.png nan"):
+        expected.require(scores)
 
 
 def test_the_published_table_is_one_distribution_for_each_of_six_images():
