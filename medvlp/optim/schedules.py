@@ -1,7 +1,7 @@
 """Learning rates as factors of the base rate: `(step, total_steps) -> factor`.
 
 `step` is the index of the coming optimizer step, from 0. All schedules warm up linearly: step t of
-the first w has the factor (t + 1) / w.
+the first w has the factor (t + 1) / w, but for `WarmupEpochCosine`, which starts at a factor given.
 """
 
 import math
@@ -80,3 +80,50 @@ class WarmupCooldown(WarmupConstant):
             return 1.0
         left = max(0.0, 1 - done / self.cooldown_steps)
         return left**self.power * (1 - self.end_factor) + self.end_factor
+
+
+class WarmupEpochCosine(WarmupConstant):
+    """Warm up within the first epoch; then one rate per epoch, falling along half a cosine.
+
+    A warmup that is longer than the first epoch is cut off at its end.
+
+    >>> schedule = WarmupEpochCosine(warmup_steps=1, num_epochs=2, start_factor=0.5)
+    >>> [round(schedule(step, 4), 2) for step in range(4)]
+    [0.5, 1.0, 0.5, 0.5]
+
+    Args:
+        warmup_steps: From the first step at `start_factor` to the first at the base rate.
+        num_epochs: Of the run; the steps of an epoch are their share of `total_steps`.
+        start_factor: Of the first step, as a share of the base rate.
+        end_factor: What would be reached after the last epoch, likewise.
+
+    Reference: github.com/alibaba-damo-academy/fvlm.
+    """
+
+    def __init__(
+        self,
+        warmup_steps: int,
+        *,
+        num_epochs: int,
+        start_factor: float = 0.0,
+        end_factor: float = 0.0,
+    ) -> None:
+        super().__init__(warmup_steps)
+        if num_epochs < 1:
+            raise ValueError(f"num_epochs is {num_epochs}; it must be at least 1")
+        self.num_epochs = num_epochs
+        self.start_factor = start_factor
+        self.end_factor = end_factor
+
+    def __call__(self, step: int, total_steps: int) -> float:
+        """Return the factor of one step."""
+        epoch = step * self.num_epochs // max(1, total_steps)
+        return self.at(epoch, step)
+
+    def at(self, epoch: int, step: int) -> float:
+        """Return the factor of a step of an epoch, both from 0; `step` matters in epoch 0 only."""
+        if epoch == 0:
+            progress = min(1.0, step / max(1, self.warmup_steps))
+            return self.start_factor + (1 - self.start_factor) * progress
+        fall = 0.5 * (1 + math.cos(math.pi * min(epoch, self.num_epochs) / self.num_epochs))
+        return self.end_factor + (1 - self.end_factor) * fall

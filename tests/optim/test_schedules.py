@@ -2,7 +2,12 @@
 
 import pytest
 
-from medvlp.optim.schedules import WarmupConstant, WarmupCooldown, WarmupCosine
+from medvlp.optim.schedules import (
+    WarmupConstant,
+    WarmupCooldown,
+    WarmupCosine,
+    WarmupEpochCosine,
+)
 
 
 def test_warmup_reaches_the_base_rate_with_its_last_step():
@@ -36,3 +41,12 @@ def test_impossible_lengths_are_refused():
         WarmupCosine(-1)
     with pytest.raises(ValueError, match="cooldown_steps is 0"):
         WarmupCooldown(1, cooldown_steps=0)
+
+
+def test_epoch_cosine_is_flat_within_an_epoch_and_warms_up_in_the_first_only():
+    schedule = WarmupEpochCosine(2, num_epochs=2, start_factor=0.5, end_factor=0.2)
+    assert [schedule(step, 8) for step in range(8)] == pytest.approx(
+        [0.5, 0.75, 1, 1, 0.6, 0.6, 0.6, 0.6]
+    )
+    with pytest.raises(ValueError, match="num_epochs is 0"):
+        WarmupEpochCosine(2, num_epochs=0)
