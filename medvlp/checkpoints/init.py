@@ -13,6 +13,7 @@ from medvlp.checkpoints.adapter import LoadReport
 from medvlp.checkpoints.mae import init_from_mae
 from medvlp.checkpoints.metaclip import init_from_metaclip
 from medvlp.checkpoints.systems import load_vision, load_weights
+from medvlp.vision.anatomy_vit import AnatomyViT
 from medvlp.vision.hierarchical_vit import HierarchicalViT
 
 Part = Literal["model", "vision"]
@@ -43,10 +44,10 @@ class MAEInit:
             ValueError: If the weights or the tower do not suit.
         """
         vision = getattr(model, "vision", None)
-        if not isinstance(vision, HierarchicalViT):
+        if not isinstance(vision, (HierarchicalViT, AnatomyViT)):
             raise ValueError(
-                f"init=mae fills a HierarchicalViT, model.vision is a {type(vision).__name__}; "
-                "choose init=none"
+                f"init=mae fills a HierarchicalViT or an AnatomyViT, model.vision is a "
+                f"{type(vision).__name__}; choose init=none"
             )
         report = init_from_mae(vision, self.path)
         own = f"; kept their own start: {', '.join(report.missing)}" if report.missing else ""

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,18 @@ from medvlp.checkpoints.adapter import (
 )
 from medvlp.checkpoints.files import read_weights, unwrap
 from medvlp.layers.patch_embed import PatchEmbed3D
-from medvlp.layers.pos_embed import inflate_patch_weight, inflate_pos_embed
+from medvlp.layers.pos_embed import inflate_patch_weight, inflate_pos_embed, spread_pos_embed
 from medvlp.types import Size3D
+from medvlp.vision.anatomy_vit import AnatomyViT
 from medvlp.vision.hierarchical_vit import HierarchicalViT
 
 _OWN_NAMES = RuleTable((Rule("{rest}", "{rest}"),))
 _NOT_IN_2D = ("scan_pos_embed", "reg_token")
+# What fVLM's code leaves out by name, beside the patch embedding.
+_ENCODER_NAMES = replace(
+    _OWN_NAMES, ignored={r"decoder.*|mask_token|cls_token": lambda tensor: True}
+)
+_OWN_START = ("patch_embed.proj.weight", "patch_embed.proj.bias")
 
 
 def inflate_mae(weights: Mapping[str, Any], patch_size: Size3D, grid: Size3D) -> dict[str, Tensor]:
@@ -50,23 +57,59 @@ def inflate_mae(weights: Mapping[str, Any], patch_size: Size3D, grid: Size3D) ->
                 f"{name} is missing: these are not the weights of a 2D ViT encoder; give a MAE "
                 "checkpoint such as that of timm's vit_base_patch16_224.mae"
             )
-    table = inflated["pos_embed"][0]
-    if math.isqrt(len(table)) ** 2 != len(table):
-        inflated["cls_token"] = inflated["cls_token"] + table[:1]
-        table = table[1:]
-    if math.isqrt(len(table)) ** 2 != len(table):
-        raise ValueError(
-            f"{len(table)} positions do not form a square grid; give weights of a square image "
-            "with at most one class position"
-        )
+    first, table = _split_positions(inflated["pos_embed"])
+    if len(first):
+        inflated["cls_token"] = inflated["cls_token"] + first
     inflated["pos_embed"] = inflate_pos_embed(table, grid)
     weight = inflated["patch_embed.proj.weight"]
     inflated["patch_embed.proj.weight"] = inflate_patch_weight(weight, patch_size)
     return inflated
 
 
-def init_from_mae(vision: HierarchicalViT, weights: str | Path | Mapping[str, Any]) -> LoadReport:
-    """Fill an image tower from a 2D MAE; scan positions and registers keep their own start.
+def spread_mae(weights: Mapping[str, Any], grid: Size3D) -> dict[str, Tensor]:
+    """Turn the weights of a 2D MAE encoder into those of a 3D tower, as fVLM's code does.
+
+    The position table is repeated over the depth, without the row of the class token; the patch
+    embedding is left out; all else is taken by name.
+
+    Args:
+        weights: 2D weights in the usual ViT vocabulary.
+        grid: Token grid of the 3D tower's position table.
+
+    Raises:
+        ValueError: If the weights have no position table of a square image.
+    """
+    spread = {n: t for n, t in unwrap(weights).items() if not n.startswith("patch_embed.")}
+    if "pos_embed" not in spread:
+        raise ValueError(
+            "pos_embed is missing: these are not the weights of a 2D ViT encoder; give a MAE "
+            "checkpoint such as mae_pretrain_vit_base.pth"
+        )
+    _, table = _split_positions(spread["pos_embed"])
+    spread["pos_embed"] = spread_pos_embed(table, grid).flatten(1, 3)
+    return spread
+
+
+def _split_positions(positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Divide a table (1 n c) into the rows of the class token, one or none, and of the plane."""
+    table = positions[0]
+    num_first = int(math.isqrt(len(table)) ** 2 != len(table))
+    first, table = table[:num_first], table[num_first:]
+    if math.isqrt(len(table)) ** 2 != len(table):
+        raise ValueError(
+            f"{len(table)} positions do not form a square grid; give weights of a square image "
+            "with at most one class position"
+        )
+    return first, table
+
+
+def init_from_mae(
+    vision: HierarchicalViT | AnatomyViT, weights: str | Path | Mapping[str, Any]
+) -> LoadReport:
+    """Fill an image tower from a 2D MAE, by the rule of its published code.
+
+    Scan positions and registers of a `HierarchicalViT` keep their own start, and the patch
+    embedding of an `AnatomyViT`.
 
     Args:
         vision: Tower with a plain patch embedding.
@@ -86,11 +129,15 @@ def init_from_mae(vision: HierarchicalViT, weights: str | Path | Mapping[str, An
             f"{type(vision.patch_embed).__name__}; use PatchEmbed3D"
         )
     source = read_weights(weights) if isinstance(weights, (str, Path)) else weights
-    _, depth, height, width, _ = vision.pos_embed.shape
     with torch.no_grad():
-        inflated = inflate_mae(source, vision.patch_embed.patch_size, (depth, height, width))
-    _, report = compare(vision, inflated, _OWN_NAMES)
-    if report.mismatched or set(report.missing) - set(_NOT_IN_2D):
+        if isinstance(vision, AnatomyViT):
+            inflated, names, own = spread_mae(source, vision.grid), _ENCODER_NAMES, _OWN_START
+        else:
+            _, d, h, w, _ = vision.pos_embed.shape
+            inflated = inflate_mae(source, vision.patch_embed.patch_size, (d, h, w))
+            names, own = _OWN_NAMES, _NOT_IN_2D
+    _, report = compare(vision, inflated, names)
+    if report.mismatched or set(report.missing) - set(own):
         raise CheckpointMismatchError(report)
     if report.unexpected:
         warnings.warn(
@@ -98,4 +145,4 @@ def init_from_mae(vision: HierarchicalViT, weights: str | Path | Mapping[str, An
             f"{', '.join(report.unexpected[:5])}",
             stacklevel=2,
         )
-    return load_published(vision, inflated, _OWN_NAMES, strict=False)
+    return load_published(vision, inflated, names, strict=False)

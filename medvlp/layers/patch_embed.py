@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from medvlp.layers.notices import Notices
@@ -147,9 +147,7 @@ class ConvStemPatchEmbed(nn.Module):
         return rearrange(grid, "n e d h w -> n d h w e")
 
 
-def patchify(
-    volume: Float[Tensor, "n c d h w"], patch_size: Size3D
-) -> Float[Tensor, "n gd gh gw p"]:
+def patchify(volume: Num[Tensor, "n c d h w"], patch_size: Size3D) -> Num[Tensor, "n gd gh gw p"]:
     """Cut a volume into patches, each flattened in the order channel, depth, height, width.
 
     >>> import torch

@@ -154,6 +154,17 @@ def inflate_patch_weight(
     return grey.expand(-1, -1, depth, -1, -1) / depth
 
 
+def spread_pos_embed(table: Float[Tensor, "n c"], grid: Size3D) -> Float[Tensor, "1 d h w c"]:
+    """Repeat a square 2D table over the depth, resized bilinearly to the plane of the grid.
+
+    Reference: the start of fVLM's image tower, in its code.
+    """
+    depth, height, width = grid
+    plane = rearrange(table, "(h w) c -> 1 c h w", h=math.isqrt(table.shape[0]))
+    plane = F.interpolate(plane, size=(height, width), mode="bilinear")
+    return rearrange(plane, "1 c h w -> 1 1 h w c").expand(-1, depth, -1, -1, -1)
+
+
 def inflate_pos_embed(table: Float[Tensor, "n c"], grid: Size3D) -> Float[Tensor, "1 d h w c"]:
     """Add a 1D sine-cosine table over the depth to a square 2D table.
 

@@ -55,7 +55,7 @@ class FVLM(nn.Module):
         self,
         image: Float[Tensor, "b c d h w"],
         num_scans: Int[Tensor, " b"],
-        anatomy_mask: Integer[Tensor, "b d h w"],
+        anatomy_mask: Integer[Tensor, "b _ _ _"],
         *,
         intact_only: bool = False,
     ) -> tuple[Float[Tensor, "b o e"], Bool[Tensor, "b o"]]:
@@ -88,7 +88,7 @@ class FVLM(nn.Module):
         return embedding.masked_fill(~present[..., None], 0.0), present
 
     def organ_tokens(
-        self, anatomy_mask: Integer[Tensor, "b d h w"], *, intact_only: bool = False
+        self, anatomy_mask: Integer[Tensor, "b _ _ _"], *, intact_only: bool = False
     ) -> Bool[Tensor, "b o t"]:
         """Tell which tokens each organ is pooled from; none where it does not count as present."""
         count = len(self.organs)
@@ -105,7 +105,7 @@ class FVLM(nn.Module):
         self,
         image: Float[Tensor, "b c d h w"],
         num_scans: Int[Tensor, " b"],
-        anatomy_mask: Integer[Tensor, "b d h w"],
+        anatomy_mask: Integer[Tensor, "b _ _ _"],
         tokens: Tokens,
         *,
         intact_only: bool = False,

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from jsonargparse import ArgumentParser
 from omegaconf import OmegaConf
 
+from medvlp.models.fvlm import FVLM
 from medvlp.models.two_tower import TwoTower
 from medvlp.text.tokenizers import TextTokenizer, WordPieceTokenizer
 
@@ -36,7 +37,7 @@ def as_classes(node: Any) -> Any:
 def test_hydra_and_jsonargparse_build_the_same_model(name: str) -> None:
     config = load(name)
     parser = ArgumentParser()
-    parser.add_argument("--model", type=TwoTower)
+    parser.add_argument("--model", type=TwoTower | FVLM)
     parser.add_argument("--tokenizer", type=TextTokenizer)
     parsed = parser.parse_object(as_classes(config))
     with torch.device("meta"):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from medvlp.checkpoints.adapter import load_published, to_published
 from medvlp.checkpoints.fvlm import FVLM_TABLE, VISION
+from medvlp.checkpoints.mae import init_from_mae
 from medvlp.heads.anatomy_pool import AnatomyPool
 from medvlp.layers.patch_embed import PatchEmbed3D
 from medvlp.models.fvlm import FVLM
@@ -111,4 +112,25 @@ def text_tower(case: Case) -> None:
     features = F.normalize(head(text(Tokens(ids, mask))), dim=-1)
     case.assert_close("last_hidden_state", hidden[0], case.outputs["last_hidden_state"])
     case.assert_close("text_feat", features, case.outputs["text_feat"])
+    case.assert_all_compared()
+
+
+@handles("fvlm", "mae_init")
+@torch.no_grad()
+def mae_init(case: Case) -> None:
+    config = case.config
+    vision = AnatomyViT(
+        PatchEmbed3D(1, (2, 2, 4), config["hidden"]),
+        config["grid"],
+        depth=config["depth"],
+        num_heads=config["heads"],
+        mlp_ratio=(config["mlp"] + 0.5) / config["hidden"],
+    )
+    before = vision.patch_embed.proj.weight.clone()
+    report = init_from_mae(vision, case.state_dict)
+    assert report.missing == ["patch_embed.proj.bias", "patch_embed.proj.weight"]
+    assert not report.unexpected and torch.equal(vision.patch_embed.proj.weight, before)
+    exported = to_published(vision.state_dict(), VISION)
+    for name, expected in case.outputs.items():
+        case.assert_close(name, exported[name], expected, atol=1e-6)
     case.assert_all_compared()

@@ -1,17 +1,22 @@
-"""fVLM: the anatomy-wise loss on any number of ranks, and learning rates."""
+"""fVLM: the anatomy-wise loss on any number of ranks, a training step and learning rates."""
 
+import tempfile
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from medvlp.checkpoints.adapter import to_published
+from medvlp.checkpoints.fvlm import FVLM_TABLE
+from medvlp.data.organ_captions import organ_caption
 from medvlp.losses.anatomy import AnatomyContrastiveLoss
 from medvlp.losses.anatomy_targets import AnatomyTargets, OrganPairs, Targets
 from medvlp.optim.schedules import WarmupEpochCosine
 from tests.distributed.ranks import run_ranks
 from tests.losses.rank_anatomy import anatomy_gradients, captions_batch
 
+from .fvlm_models import build_fvlm, build_tokenizer
 from .registry import Case, handles
 
 RATE_TOLERANCE = 1e-12  # relative; the general one would let every rate of 1e-4 pass
@@ -41,6 +46,50 @@ def anatomy_loss_ranks(case: Case) -> None:
     loss = AnatomyContrastiveLoss(case.config["organs"])
     for rank, found in enumerate(run_ranks(anatomy_gradients, len(ranks), loss, parts, batches)):
         _compare(case, f"rank{rank}.", found)
+    case.assert_all_compared()
+
+
+@handles("fvlm", "train_step")
+def train_step(case: Case) -> None:
+    config, inputs = case.config, case.inputs
+    organs = config["organs"]
+    model = build_fvlm(config, case.state_dict)
+    mask = inputs["seg"].long()
+    flags = model.organ_tokens(mask, intact_only=True)
+    case.assert_close("organ_token_flags", flags, case.outputs["organ_token_flags"])
+    patients = range(len(mask))
+    texts = [
+        organ_caption(organ, None, config["captions"][organ][patient], compat="published")
+        for patient in patients
+        for organ in organs
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        tokens = build_tokenizer(config, folder)([text.encoder_text for text in texts])
+    image = inputs["image_u8"].float() / 255
+    one_scan = torch.ones(len(mask), dtype=torch.int64)
+    output = model(image, one_scan, mask, tokens, intact_only=True)
+    pooled = model.pooling.pool(model.vision(image, one_scan), flags)
+    record = _Recorded()
+    losses = AnatomyContrastiveLoss(organs, targets=record)(output, _batch(case, patients))
+    losses["total"].backward()
+    computed = [f"{organ}_itc" for organ in losses if organ != "total"]
+    assert computed == config["computed_organs"]
+    found = {"loss": losses.pop("total")}
+    found |= {f"loss.{organ}_itc": value for organ, value in losses.items()}
+    for k in range(len(organs)):
+        if f"pids_{k}" in case.outputs:
+            found[f"pids_{k}"] = output["present"][:, k].nonzero().flatten()
+            found[f"roi_{k}"] = pooled[found[f"pids_{k}"], k]
+    gradients = {
+        name: torch.zeros_like(weight) if weight.grad is None else weight.grad
+        for name, weight in model.named_parameters()
+    }
+    published = to_published(gradients, FVLM_TABLE)
+    found |= {f"grad.{name}": gradient for name, gradient in published.items()}
+    _compare(case, "", {name: found[name] for name in case.outputs if name in found})
+    abnormal = torch.tensor([text.abnormal for text in texts]).reshape(len(mask), len(organs))
+    case.compared.add("organ_abnormal_flags")
+    assert torch.equal(abnormal, inputs["organ_abnormal_flags"].bool())
     case.assert_all_compared()
 
 
