@@ -55,12 +55,14 @@ def run(options: argparse.Namespace) -> "dict[str, Results]":
     device = "cuda" if torch.cuda.is_available() else "cpu"
     embedder = Embedder(loaded, weights, options.features, device)
     found = {name: embedder.split(name) for name in ("train", "val", "test")}
+    from medvlp.evaluation.results import slug
+
     results = {}
     for value, parts in _parts(found, options.per).items():
         results[value] = _probe(parts, plan, options, value).with_provenance(
             checkpoint_hash=weights, commit=_commit(), seed=options.seed
         )
-        _write(results[value], options.out / value if value else options.out)
+        _write(results[value], options.out / slug(value) if value else options.out)
     _finish(results, options)
     return results
 
