@@ -1,0 +1,106 @@
+"""Zero-shot scores of findings, each looked for in the embedding of its organ."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Int, Integer
+from torch import Tensor
+from torch.nn import functional as F
+
+from medvlp.data.anatomy_windows import end_padding, organ_windows
+from medvlp.evaluation.zero_shot import pair_probabilities
+from medvlp.types import Size3D
+
+EmbedOrgans = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From image (b c d h w), number of scans (b) and anatomy mask to (b o e), present (b o)."""
+
+
+@torch.no_grad()
+def embed_organs(
+    embed_image: EmbedOrgans,
+    image: Float[Tensor, "b c d h w"],
+    anatomy_mask: Integer[Tensor, "b _ _ _"],
+    *,
+    num_organs: int,
+    window: Size3D | None,
+    multiple: Size3D,
+) -> Float[Tensor, "b o e"]:
+    """Embed each organ in a window around it; an absent organ is a row of NaN.
+
+    The published evaluation runs the tower once for every organ. Organs whose windows agree share
+    a pass here, with the same result: of a volume not larger than the window, all of them.
+
+    Args:
+        embed_image: Of the model, as `FVLM.embed_image`.
+        image: One scan a study.
+        anatomy_mask: Organ number + 1, 0 elsewhere.
+        num_organs: That the model knows.
+        window: Smallest size of a window; None embeds all organs in the whole volume.
+        multiple: Zeros are added at the end of each axis up to a multiple of this.
+
+    Raises:
+        ValueError: If the mask is on another grid, or no volume shows any organ.
+
+    Reference: fVLM (ICLR 2025, arXiv 2501.14548), published zero-shot evaluation.
+    """
+    if anatomy_mask.shape[1:] != image.shape[2:]:
+        raise ValueError(
+            f"the anatomy mask has {tuple(anatomy_mask.shape[1:])} voxels, the image "
+            f"{tuple(image.shape[2:])}; both must come from one recipe: prepare them together"
+        )
+    found: list[tuple[int, int, Tensor]] = []
+    for row, mask in enumerate(anatomy_mask):
+        for cut, organs in organ_windows(mask.cpu().numpy(), num_organs, window):
+            kept = [mask[cut] == organ + 1 for organ in organs]
+            labels = torch.where(torch.stack(kept).any(0), mask[cut], 0)[None]
+            part = image[row : row + 1, :, *cut]
+            d, h, w = end_padding(part.shape[2:], multiple)
+            space = (0, w, 0, h, 0, d)
+            one = torch.ones(1, dtype=torch.int64)
+            embedding, present = embed_image(F.pad(part, space), one, F.pad(labels, space))
+            found += [(row, organ, embedding[0, organ]) for organ in organs if present[0, organ]]
+    if not found:
+        raise ValueError(
+            f"none of {len(image)} volumes shows an organ: their masks hold no label from 1 to "
+            f"{num_organs}; prepare the masks with the anatomies of the model"
+        )
+    result = found[0][2].new_full((len(image), num_organs, len(found[0][2])), torch.nan)
+    for row, organ, embedding in found:
+        result[row, organ] = embedding
+    return result
+
+
+def organ_probabilities(
+    organ_embedding: Float[Tensor, "b o e"],
+    prompts: Float[Tensor, "k 2 e"],
+    organ: Int[Tensor, " k"],
+    temperature: Float[Tensor, "..."] | float,
+) -> Float[Tensor, "b k"]:
+    """Return the probability of each finding's positive prompt against its negative one.
+
+    Args:
+        organ_embedding: Unit length; NaN where the organ is absent, and so is the result.
+        prompts: Negative, positive; unit length.
+        organ: Of each finding, its number.
+        temperature: Divides the cosines.
+
+    >>> organ_probabilities(torch.ones(1, 1, 1), torch.ones(1, 2, 1), torch.tensor([0]), 0.07)
+    tensor([[0.5000]])
+    """
+    cosine = torch.einsum("bke,kpe->bkp", organ_embedding[:, organ], prompts)
+    return pair_probabilities(cosine, 1 / temperature)[..., 1]
+
+
+def organ_numbers(wanted: Sequence[str], organs: Sequence[str]) -> list[int]:
+    """Find the number of each finding's organ among those of the model.
+
+    Raises:
+        ValueError: If the model does not know one.
+    """
+    missing = sorted(set(wanted) - set(organs))
+    if missing:
+        raise ValueError(
+            f"the prompts ask for {', '.join(missing)}, the model knows {', '.join(organs)}; "
+            "choose prompts about these organs"
+        )
+    return [list(organs).index(name) for name in wanted]
