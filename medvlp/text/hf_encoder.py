@@ -228,7 +228,7 @@ class _NoTokenTypes(nn.Module):
 
 
 def _drop_token_types(encoder: Any) -> None:
-    embeddings = getattr(encoder, "embeddings", None)
+    embeddings: Any = getattr(encoder, "embeddings", None)
     if getattr(embeddings, "token_type_embeddings", None) is None:
         raise ValueError(
             f"a {encoder.config.model_type} text encoder adds no token types; leave "
