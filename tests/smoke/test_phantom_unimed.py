@@ -48,7 +48,6 @@ def run(command: list[str], folder: Path) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
 
 
-@pytest.mark.slow
 def test_from_nothing_to_tables_and_again_from_the_checkpoint(tmp_path):
     first, again = tmp_path / "first", tmp_path / "again"
     experiment = "experiment=phantom/unimed_vitb16"
