@@ -89,7 +89,7 @@ def test_one_split_is_divided_by_patient_and_other_facts_can_be_the_target(
     out = tmp_path / "out"
     asked = ["--features", "image_embedding", "--target", "sex", "--per", "modality"]
     run("--ckpt", image_checkpoint, *BRIEF, *asked, "--out", out, *data)
-    results = Results.from_json(out / "DX" / "results.json")
+    results = Results.from_json(out / "dx" / "results.json")
     assert results.protocol == "linear_probe/DX/image_embedding/choice"
     assert "divided by patient: 60% train, 20% val, 20% test" in results.threshold_rule
     assert [one.name for one in results.findings] == ["M"] and results.num_patients == 2
