@@ -57,5 +57,5 @@ def test_every_published_trunk_can_be_built():
 
 
 def test_an_unknown_model_is_an_error():
-    with pytest.raises(FileNotFoundError, match="there are .*hlip_vit_base"):
+    with pytest.raises(FileNotFoundError, match=r"there are .*hlip_vit_base"):
         build_tower("hlip_vit_huge")
