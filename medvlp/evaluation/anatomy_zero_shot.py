@@ -51,13 +51,8 @@ def embed_organs(
     found: list[tuple[int, int, Tensor]] = []
     for row, mask in enumerate(anatomy_mask):
         for cut, organs in organ_windows(mask.cpu().numpy(), num_organs, window):
-            kept = [mask[cut] == organ + 1 for organ in organs]
-            labels = torch.where(torch.stack(kept).any(0), mask[cut], 0)[None]
-            part = image[row : row + 1, :, *cut]
-            d, h, w = end_padding(part.shape[2:], multiple)
-            space = (0, w, 0, h, 0, d)
-            one = torch.ones(1, dtype=torch.int64)
-            embedding, present = embed_image(F.pad(part, space), one, F.pad(labels, space))
+            part, labels = image[row : row + 1, :, *cut], _labels_of(organs, mask[cut])[None]
+            embedding, present = _embed_part(embed_image, part, labels, multiple)
             found += [(row, organ, embedding[0, organ]) for organ in organs if present[0, organ]]
     if not found:
         raise ValueError(
@@ -68,6 +63,21 @@ def embed_organs(
     for row, organ, embedding in found:
         result[row, organ] = embedding
     return result
+
+
+def _labels_of(organs: Sequence[int], mask: Tensor) -> Tensor:
+    """Keep the labels of these organs alone."""
+    kept = torch.stack([mask == organ + 1 for organ in organs]).any(0)
+    return torch.where(kept, mask, 0)
+
+
+def _embed_part(
+    embed_image: EmbedOrgans, image: Tensor, labels: Tensor, multiple: Size3D
+) -> tuple[Tensor, Tensor]:
+    d, h, w = end_padding(image.shape[2:], multiple)
+    space = (0, w, 0, h, 0, d)
+    one = torch.ones(1, dtype=torch.int64)
+    return embed_image(F.pad(image, space), one, F.pad(labels, space))
 
 
 def organ_probabilities(
