@@ -1,8 +1,9 @@
-"""Look into weight files: `python -m medvlp.checkpoints inspect | verify | convert`.
+"""Look into weight files: `python -m medvlp.checkpoints inspect | verify | convert | extend`.
 
   inspect FILE                          layout, system, model config, types, hash
   verify FILE --model NAME              load strictly, run a fixed input; code 1 if it does not fit
   convert IN OUT --model NAME --to ours|published|open_clip    the same weights under other names
+  extend IN OUT --model NAME            the same weights for a model of more organs
 
 NAME is a file of conf/model; key=value behind it changes that config, as in medvlp.train
 (+lora=published for a text tower with LoRA, model.logit_bias_init=0.0 for a sigmoid loss).
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "inspect": _inspect,
         "verify": _verify,
         "convert": _convert,
+        "extend": _extend,
     }
     try:
         with one_line_errors():
@@ -64,12 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     inspect = verbs.add_parser("inspect", help="say what a file is")
     verify = verbs.add_parser("verify", help="prove that a file fits a model; code 1 if not")
     convert = verbs.add_parser("convert", help="rewrite a file under other names, bit by bit")
-    for command in (inspect, verify, convert):
+    extend = verbs.add_parser("extend", help="carry weights over to a model of more organs")
+    for command in (inspect, verify, convert, extend):
         command.add_argument("file", type=Path, help=".pt, .bin, .safetensors or our .ckpt")
-    convert.add_argument("target", type=Path, help="its suffix says the format")
+    for command in (convert, extend):
+        command.add_argument("target", type=Path, help="its suffix says the format")
     for command in (verify, convert):
         command.add_argument("--model", metavar="NAME", help="of conf/model")
-    for command in (inspect, verify, convert):
+    for command in (inspect, verify, convert, extend):
         command.add_argument("--json", action="store_true", help="print JSON, no table")
     convert.add_argument("--to", choices=("ours", "published", "open_clip"), required=True)
     convert.add_argument(
@@ -78,8 +82,22 @@ def _parser() -> argparse.ArgumentParser:
         default="bare",
         help="nested with published names is what the published code reads",
     )
-    convert.add_argument("--force", action="store_true", help="replace a file that is there")
+    _add_extension(extend)
+    for command in (convert, extend):
+        command.add_argument("--force", action="store_true", help="replace a file that is there")
     return parser
+
+
+def _add_extension(extend: argparse.ArgumentParser) -> None:
+    extend.add_argument(
+        "--model", metavar="NAME", required=True, help="of conf/model, with the organs wanted"
+    )
+    extend.add_argument(
+        "--organs",
+        metavar="A,B,...",
+        help="of the file, in the order of its rows; our checkpoints name theirs",
+    )
+    extend.add_argument("--seed", type=int, default=0, help="of what new organs start from")
 
 
 def _inspect(options: argparse.Namespace) -> bool:
@@ -113,6 +131,23 @@ def _convert(options: argparse.Namespace) -> bool:
         _model_tree(file, options),
         names=options.to,
         layout=options.layout,
+        force=options.force,
+    )
+    _show(result, options.json)
+    return True
+
+
+def _extend(options: argparse.Namespace) -> bool:
+    from medvlp.checkpoints.extension import extend_file
+    from medvlp.checkpoints.files import open_weights
+    from medvlp.checkpoints.model_configs import model_tree
+
+    result = extend_file(
+        open_weights(options.file),
+        options.target,
+        model_tree(options.model, options.overrides),
+        organs=None if options.organs is None else options.organs.split(","),
+        seed=options.seed,
         force=options.force,
     )
     _show(result, options.json)

@@ -80,7 +80,7 @@ def convert_file(
         raise ValueError(f"{file.path} {misfit(report, differences(model, file.tensors))}")
     renamed = mapped if names == "ours" else to_published(mapped, _names_table(model, names))
     tensors = {name: tensor.contiguous() for name, tensor in renamed.items()}
-    _write(target, tensors, _wrapped(tensors, file, names, layout))
+    write_weights(target, _wrapped(tensors, file, names, layout))
     return {
         "file": str(target),
         "names": names,
@@ -118,14 +118,15 @@ def _wrapped(
     return told | {"state_dict": with_prefix}
 
 
-def _write(target: Path, tensors: dict[str, Tensor], content: dict[str, Any]) -> None:
+def write_weights(target: Path, content: Mapping[str, Any]) -> None:
+    """Write a weight file in the format of its suffix, whole or not at all."""
     aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
     try:
         if target.suffix == ".safetensors":
-            save_file(content, aside, metadata={"format": "pt"})
+            save_file(dict(content), aside, metadata={"format": "pt"})
             aside.chmod(0o666 & ~_umask())  # safetensors writes for the owner alone
         else:
-            torch.save(content, aside)
+            torch.save(dict(content), aside)
         os.replace(aside, target)
     except BaseException:
         aside.unlink(missing_ok=True)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from medvlp.checkpoints.adapter import StateDict
+from medvlp.models.fvlm import FVLM
 from medvlp.models.two_tower import TwoTower
 from medvlp.types import Size3D, Tokens
+from medvlp.vision.anatomy_vit import AnatomyViT
 from medvlp.vision.image_vit import ImageViT
 
 _PARTS = 8
@@ -44,9 +46,9 @@ class Fingerprint:
     machines; the hash, of the numbers to two decimals, nearly always.
 
     Attributes:
-        image: Eight numbers for each image token.
+        image: Eight numbers for each image token, or each organ.
         text: Eight numbers for each text.
-        cosine: Of each image token with each text.
+        cosine: Of each row of `image` with each text.
         hash: Of all of them.
     """
 
@@ -64,7 +66,7 @@ class Fingerprint:
 
 
 @torch.no_grad()
-def fingerprint(model: TwoTower) -> Fingerprint:
+def fingerprint(model: TwoTower | FVLM) -> Fingerprint:
     """Embed the fixed input in evaluation mode.
 
     Args:
@@ -73,7 +75,11 @@ def fingerprint(model: TwoTower) -> Fingerprint:
     was_training = model.training
     model.eval()
     image, num_scans = fixed_study(model)
-    images = model.embed_image(image, num_scans)[0]
+    if isinstance(model, FVLM):
+        mask = _fixed_mask(image, len(model.organs))
+        images = model.embed_image(image, num_scans, mask)[0][0]
+    else:
+        images = model.embed_image(image, num_scans)[0]
     images = images[None] if images.dim() == 1 else images
     texts = model.embed_text(fixed_texts(model))
     model.train(was_training)
@@ -83,7 +89,7 @@ def fingerprint(model: TwoTower) -> Fingerprint:
     return Fingerprint(**{name: _rounded(table, 4) for name, table in rows.items()}, hash=digest)
 
 
-def fixed_study(model: TwoTower) -> tuple[Tensor, Tensor]:
+def fixed_study(model: TwoTower | FVLM) -> tuple[Tensor, Tensor]:
     """Make a smooth study of the size that the model was trained on.
 
     One scan; two where the tower has positions of scans. One image for a tower of images.
@@ -92,7 +98,8 @@ def fixed_study(model: TwoTower) -> tuple[Tensor, Tensor]:
     if isinstance(vision, ImageViT):
         return _fixed_image(vision)
     table, embed = vision.get_parameter("pos_embed"), vision.get_submodule("patch_embed")
-    size = _input_size((table.shape[1], table.shape[2], table.shape[3]), embed)
+    grid = vision.grid if isinstance(vision, AnatomyViT) else table.shape[1:4]
+    size = _input_size((grid[0], grid[1], grid[2]), embed)
     num_scans = 2 if "scan_pos_embed" in dict(vision.named_parameters()) else 1
     d, h, w = (torch.arange(length, dtype=torch.float64) for length in size)
     scan = torch.arange(num_scans, dtype=torch.float64)[:, None, None, None]
@@ -101,7 +108,7 @@ def fixed_study(model: TwoTower) -> tuple[Tensor, Tensor]:
     return volume[:, None].float(), torch.tensor([num_scans])
 
 
-def fixed_texts(model: TwoTower) -> Tokens:
+def fixed_texts(model: TwoTower | FVLM) -> Tokens:
     """Make two texts of ids spread over the vocabulary, one half as long as the other."""
     settings = model.text.get_submodule("encoder").config
     length = min(16, int(settings.max_position_embeddings))  # pyright: ignore
@@ -109,6 +116,12 @@ def fixed_texts(model: TwoTower) -> Tokens:
     ids = 1 + (torch.arange(2 * length).reshape(2, length) * 977) % (vocabulary - 1)
     mask = torch.arange(length) < torch.tensor([[length], [length // 2]])
     return Tokens(ids * mask, mask)
+
+
+def _fixed_mask(image: Tensor, num_organs: int) -> Tensor:
+    """Give each organ an equal share of the voxels, in the order of the axes."""
+    voxels = torch.arange(image[0].numel())
+    return (1 + voxels * num_organs // len(voxels)).reshape(image[:, 0].shape)
 
 
 def _fixed_image(vision: ImageViT) -> tuple[Tensor, Tensor]:
