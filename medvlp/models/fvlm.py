@@ -51,6 +51,11 @@ class FVLM(nn.Module):
         """Names of the organs; number k has the label k + 1 in a mask."""
         return self.pooling.organs
 
+    @property
+    def logit_scale(self) -> Float[Tensor, "1"]:
+        """The log of what multiplies scalar products, as other models state it."""
+        return -self.temperature.log()
+
     def embed_image(
         self,
         image: Float[Tensor, "b c d h w"],

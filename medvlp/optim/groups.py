@@ -13,7 +13,9 @@ NO_DECAY = ("bn", "ln", "bias", "logit_scale")
 """Name parts of parameters that are not decayed: the rule of HLIP's training script (v1)."""
 
 
-def decay_groups(module: nn.Module, no_decay: Sequence[str] = NO_DECAY) -> list[dict[str, Any]]:
+def decay_groups(
+    module: nn.Module, no_decay: Sequence[str] | None = NO_DECAY
+) -> list[dict[str, Any]]:
     """Split the trainable parameters into two optimizer groups: without and with weight decay.
 
     Vectors and scalars are never decayed (which covers every LayerNorm); nor is a parameter whose
@@ -22,7 +24,7 @@ def decay_groups(module: nn.Module, no_decay: Sequence[str] = NO_DECAY) -> list[
 
     Args:
         module: Named parameters are taken from here.
-        no_decay: Parts of names.
+        no_decay: Parts of names; None decays everything, vectors too.
 
     Raises:
         ValueError: If nothing is trainable.
@@ -30,7 +32,9 @@ def decay_groups(module: nn.Module, no_decay: Sequence[str] = NO_DECAY) -> list[
     groups: list[dict[str, Any]] = [{"params": [], "weight_decay": 0.0}, {"params": []}]
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            decayed = parameter.ndim >= 2 and not any(part in name for part in no_decay)
+            decayed = no_decay is None or (
+                parameter.ndim >= 2 and not any(part in name for part in no_decay)
+            )
             groups[decayed]["params"].append(parameter)
     if not any(group["params"] for group in groups):
         raise ValueError(

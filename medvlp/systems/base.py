@@ -48,7 +48,7 @@ class BaseSystem(pl.LightningModule):
         optimizer: Makes the optimizer from parameter groups.
         schedule: From the coming optimizer step and their total to a factor of the base rate.
         evaluations: By the name under which their figures are logged and written.
-        no_decay: Parts of the names of parameters without weight decay.
+        no_decay: Parts of the names of parameters without weight decay; None decays all.
         compile_model: Compile the training forward with `torch.compile`.
         init: Fills the model before training, on every rank alike; leave it out on resuming, as
             `medvlp.train` does. With a true attribute `in_evaluation` also for evaluations.
@@ -65,7 +65,7 @@ class BaseSystem(pl.LightningModule):
         optimizer: OptimizerCallable,
         schedule: Callable[[int, int], float],
         evaluations: dict[str, Evaluation] | None = None,
-        no_decay: Sequence[str] = NO_DECAY,
+        no_decay: Sequence[str] | None = NO_DECAY,
         compile_model: bool = False,
         init: Callable[[nn.Module], Any] | None = None,
     ) -> None:
@@ -73,7 +73,7 @@ class BaseSystem(pl.LightningModule):
         self.model = model
         self.schedule = schedule
         self.evaluations = evaluations or {}
-        self.no_decay = tuple(no_decay)
+        self.no_decay = None if no_decay is None else tuple(no_decay)
         self.compile_model = compile_model
         self.results: dict[str, Results] = {}
         self.weights_path: Path | None = None
