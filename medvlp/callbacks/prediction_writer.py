@@ -1,6 +1,7 @@
 """What a prediction run leaves behind: one row of probabilities for each study."""
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from rich.table import Table
 
 from medvlp.distributed.gather import gather_objects
 
+_FACTS = ("study_id", "sample_id", "num_scans")
+
 
 class PredictionWriter(BasePredictionWriter):
     """Write `predictions.csv` and print the top classes.
 
-    Its columns: study, sample, how many scans were looked at, a probability per class.
+    Its columns: study, sample, how many scans were looked at, a probability per class; "nan" where
+    the study does not show the organ of the class.
 
     Args:
         folder: The run folder.
@@ -53,9 +57,8 @@ class PredictionWriter(BasePredictionWriter):
         """Show the most probable classes of the first studies."""
         table = Table("study", f"{self.top} most probable")
         for row in rows[:20]:
-            scores = {
-                key: row[key] for key in row if key not in ("study_id", "sample_id", "num_scans")
-            }
+            scores = {key: row[key] for key in row if key not in _FACTS}
+            scores = {key: score for key, score in scores.items() if not math.isnan(score)}
             best = sorted(scores, key=lambda name: -scores[name])[: self.top]
             table.add_row(
                 row["sample_id"], ", ".join(f"{name} {scores[name]:.2f}" for name in best)
@@ -67,9 +70,8 @@ def _rows(predictions: Sequence[Any]) -> list[dict[str, Any]]:
     """Turn the outputs of `predict_step` into flat rows."""
     rows = []
     for output in predictions:
-        keys = ("study_id", "sample_id", "num_scans")
-        facts = zip(*(output[key] for key in keys), strict=True)
+        facts = zip(*(output[key] for key in _FACTS), strict=True)
         for known, scores in zip(facts, output["probabilities"], strict=True):
             named = dict(zip(output["class_names"], scores, strict=True))
-            rows.append(dict(zip(keys, known, strict=True)) | named)
+            rows.append(dict(zip(_FACTS, known, strict=True)) | named)
     return rows

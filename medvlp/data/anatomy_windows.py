@@ -1,6 +1,7 @@
 """The windows of a volume in which its organs are looked at, one for organs that share it."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Integer
@@ -13,7 +14,11 @@ Window = tuple[slice, ...]
 
 
 def organ_windows(
-    anatomy_mask: Integer[np.ndarray, "d h w"], num_organs: int, window: Size3D | None
+    anatomy_mask: Integer[np.ndarray, "d h w"],
+    num_organs: int,
+    window: Size3D | None,
+    *,
+    compat: Literal["published"] | None = None,
 ) -> list[tuple[Window, list[int]]]:
     """Group the organs that are there by the window that shows them.
 
@@ -21,6 +26,7 @@ def organ_windows(
         anatomy_mask: Organ number + 1, 0 elsewhere.
         num_organs: Labels above are left out.
         window: Smallest size of a window, see `window_placement`; None for the whole volume.
+        compat: See `window_placement`.
 
     Returns:
         Each window with the numbers of its organs. An organ of zero voxels is in none.
@@ -39,6 +45,7 @@ def organ_windows(
             size if window is None else window,
             organ_min=[side.start for side in box],
             organ_max=[side.stop - 1 for side in box],
+            compat=compat,
         )
         shared = next((organs for other, organs in groups if other == cut), None)
         if shared is None:

@@ -1,6 +1,7 @@
 """Zero-shot scores of findings, each looked for in the embedding of its organ."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int, Integer
@@ -24,6 +25,7 @@ def embed_organs(
     num_organs: int,
     window: Size3D | None,
     multiple: Size3D,
+    compat: Literal["published"] | None = None,
 ) -> Float[Tensor, "b o e"]:
     """Embed each organ in a window around it; an absent organ is a row of NaN.
 
@@ -37,9 +39,11 @@ def embed_organs(
         num_organs: That the model knows.
         window: Smallest size of a window; None embeds all organs in the whole volume.
         multiple: Zeros are added at the end of each axis up to a multiple of this.
+        compat: "published" cuts the last layer off an organ longer than the window, see
+            `window_placement`.
 
     Raises:
-        ValueError: If the mask is on another grid, or no volume shows any organ.
+        ValueError: If the mask is on another grid, or an embedding is not finite.
 
     Reference: fVLM (ICLR 2025, arXiv 2501.14548), published zero-shot evaluation.
     """
@@ -50,19 +54,32 @@ def embed_organs(
         )
     found: list[tuple[int, int, Tensor]] = []
     for row, mask in enumerate(anatomy_mask):
-        for cut, organs in organ_windows(mask.cpu().numpy(), num_organs, window):
+        for cut, organs in organ_windows(mask.cpu().numpy(), num_organs, window, compat=compat):
             part, labels = image[row : row + 1, :, *cut], _labels_of(organs, mask[cut])[None]
             embedding, present = _embed_part(embed_image, part, labels, multiple)
             found += [(row, organ, embedding[0, organ]) for organ in organs if present[0, organ]]
     if not found:
+        return _no_organs(embed_image, image, anatomy_mask, multiple)
+    embeddings = torch.stack([embedding for _, _, embedding in found])
+    if not embeddings.isfinite().all():  # NaN is to mean an absent organ
         raise ValueError(
-            f"none of {len(image)} volumes shows an organ: their masks hold no label from 1 to "
-            f"{num_organs}; prepare the masks with the anatomies of the model"
+            "the model's embeddings of organs are not finite; look for NaN in the weights or the "
+            "prepared scans"
         )
-    result = found[0][2].new_full((len(image), num_organs, len(found[0][2])), torch.nan)
-    for row, organ, embedding in found:
-        result[row, organ] = embedding
+    result = embeddings.new_full((len(image), num_organs, embeddings.shape[1]), torch.nan)
+    rows, organs, _ = zip(*found, strict=True)
+    result[list(rows), list(organs)] = embeddings
     return result
+
+
+def _no_organs(
+    embed_image: EmbedOrgans, image: Tensor, anatomy_mask: Tensor, multiple: Size3D
+) -> Tensor:
+    """Return NaN alone; a pass over one patch tells how many."""
+    corner = (slice(0, 1), *(slice(0, length) for length in multiple))
+    labels = torch.zeros_like(anatomy_mask[corner])
+    embedding, _ = _embed_part(embed_image, image[:1, :, *corner[1:]], labels, multiple)
+    return torch.full_like(embedding, torch.nan).repeat(len(image), 1, 1)
 
 
 def _labels_of(organs: Sequence[int], mask: Tensor) -> Tensor:

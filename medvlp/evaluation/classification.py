@@ -65,8 +65,9 @@ class ClassificationProtocol:
 def classification_results(table: ScoreTable, protocol: ClassificationProtocol) -> Results:
     """Compute every figure with its patient-level bootstrap interval.
 
-    Classes with one label value only, or none known, are skipped and listed by name. Macro
-    values are means over the scored findings, resample by resample, so they are paired.
+    Classes with one label value only, or none known, are skipped and listed by name. A sample
+    whose score is NaN takes no part in the figures of that class. Macro values are means over the
+    scored findings, resample by resample, so they are paired.
     Thresholds stay fixed under resampling: intervals do not cover the choice of threshold.
     """
     weights = all_weights(table.patient_ids, protocol)
@@ -107,12 +108,18 @@ def all_weights(
     return np.vstack([np.ones(len(patient_ids)), resampled])
 
 
+def known_rows(table: ScoreTable, k: int) -> Bool[ndarray, " n"]:
+    """Tell which samples take part in the figures of a class: label known, score not NaN."""
+    return (table.labels[:, k] >= 0) & ~np.isnan(table.scores[:, k])
+
+
 def _degenerate(table: ScoreTable) -> dict[str, str]:
     skipped = {}
-    for name, column in zip(table.class_names, table.labels.T, strict=True):
-        values = set(column[column >= 0].tolist())
+    for k, name in enumerate(table.class_names):
+        values = set(table.labels[known_rows(table, k), k].tolist())
         if not values:
-            skipped[name] = "no known label"
+            labelled = (table.labels[:, k] >= 0).any()
+            skipped[name] = "no labelled sample has a score" if labelled else "no known label"
         elif len(values) == 1:
             skipped[name] = "only positives" if values == {1} else "no positives"
     return skipped
@@ -122,7 +129,7 @@ def _finding(
     table: ScoreTable, k: int, weights: Float[ndarray, "r n"], protocol: ClassificationProtocol
 ) -> tuple[Finding, Samples]:
     name = table.class_names[k]
-    known = table.labels[:, k] >= 0
+    known = known_rows(table, k)
     labels, scores = table.labels[known, k] == 1, table.scores[known, k]
     if protocol.thresholds is None:
         threshold = closest_corner_threshold(labels, scores)
@@ -253,7 +260,7 @@ def _subgroup(
 ) -> Subgroup:
     samples: dict[str, Samples] = {}
     for k, name in enumerate(table.class_names):
-        known = member & (table.labels[:, k] >= 0)
+        known = member & known_rows(table, k)
         labels = table.labels[known, k] == 1
         if 0 < labels.sum() < labels.size:
             auroc, ap = ranking_metrics(labels, table.scores[known, k], weights[:, known])

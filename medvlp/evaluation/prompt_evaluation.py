@@ -117,6 +117,12 @@ class PromptEvaluation(Evaluation):
     ) -> tuple[Float[Tensor, "b k"], Bool[Tensor, "b k"]]:
         """Turn similarities to all prompts into scores and the protocol's decisions."""
 
+    def cosines(
+        self, image_embedding: Float[Tensor, "b *p e"], classifier: Float[Tensor, "m e"]
+    ) -> Float[Tensor, "b m"]:
+        """Compare the scored embedding of each study with all prompts."""
+        return scored_token(image_embedding, self.token) @ classifier.T
+
     def prepare(
         self,
         embed_text: Callable[[Tokens], Tensor],
@@ -146,7 +152,7 @@ class PromptEvaluation(Evaluation):
                 f"the batch has {labels.shape[1]} labels, {len(self.label_names)} are expected: "
                 f"{', '.join(self.label_names)}; set the same label_names for data and evaluation"
             )
-        cosine = scored_token(image_embedding, self.token) @ self._classifier.T
+        cosine = self.cosines(image_embedding, self._classifier)
         scores, decisions = self.scores(cosine, self._scale)
         kept = ("sample_id", "patient_id", "study_id", "recipe_hash", "metadata", "num_scans")
         self._batches.append(
@@ -171,8 +177,9 @@ class PromptEvaluation(Evaluation):
                 **{key: batch[key].tolist() for key in ("scores", "decisions", "labels")},
                 "metadata": [dict(row) for row in batch.get("metadata") or [{}] * len(samples)],
             }
-            if "num_scans" in batch:
-                columns["num_scans"] = batch["num_scans"].tolist()
+            for key in ("num_scans", "absent"):
+                if key in batch:
+                    columns[key] = batch[key].tolist()
             rows += [
                 dict(zip(columns, values, strict=True))
                 for values in zip(*columns.values(), strict=True)

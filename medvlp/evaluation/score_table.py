@@ -17,7 +17,8 @@ class ScoreTable:
         class_names: Of the columns.
         sample_ids: Unique.
         patient_ids: What the bootstrap resamples.
-        scores: Probability that the finding is there.
+        scores: Probability that the finding is there; NaN where the sample takes no part, as it
+            does not show the organ.
         decisions: The protocol's own yes/no, which a tie may separate from `score > 0.5`.
         labels: 1 present, 0 absent, -1 unknown.
         metadata: Attributes of each sample for subgroup tables; empty where unknown.
@@ -43,7 +44,8 @@ class ScoreTable:
     def from_rows(cls, rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> "ScoreTable":
         """Collect gathered rows, each sample once, in the order of their ids.
 
-        Sorting makes figures independent of batch size, workers and ranks.
+        Sorting makes figures independent of batch size, workers and ranks. Where a row has
+        `absent`, it tells which of its scores are meant to be NaN.
 
         Raises:
             ValueError: If there are no rows, a score is not finite, or the scans were prepared
@@ -90,7 +92,7 @@ class ScoreTable:
         """Replace two classes by one that is there if either is, as HLIP scores calcification.
 
         The merged score is the larger of the two if either exceeds 0.5, else the smaller; the
-        decision is their OR. The new column is last.
+        decision is their OR. The new column is last. Where one score is NaN, so is the merged.
         """
         columns = [self.class_names.index(source) for source in sources]
         scores, labels = self.scores[:, columns], self.labels[:, columns]
@@ -130,12 +132,16 @@ def distinct_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def check_rows(rows: Sequence[dict[str, Any]]) -> None:
-    """Refuse scores that are not finite, and samples of different recipes.
+    """Refuse scores that are neither finite nor absent, and samples of different recipes.
 
     Raises:
         ValueError: If there are such rows.
     """
-    broken = [row["sample_id"] for row in rows if not np.isfinite(row["scores"]).all()]
+    broken = [
+        row["sample_id"]
+        for row in rows
+        if not (np.isfinite(row["scores"]) | np.array(row.get("absent", False))).all()
+    ]
     if broken:
         raise ValueError(
             f"{len(broken)} of {len(rows)} samples have scores that are not finite, first "

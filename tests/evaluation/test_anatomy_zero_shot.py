@@ -53,10 +53,16 @@ def test_a_smaller_window_gives_the_same_organs_in_two_passes():
     torch.testing.assert_close(found, embed(MeanOfOrgan(), image, mask, None), equal_nan=True)
 
 
-def test_masks_without_organs_and_of_another_grid_are_refused():
+def test_volumes_without_any_organ_are_nan():
     image, mask = study()
-    with pytest.raises(ValueError, match="none of 1 volumes shows an organ"):
-        embed(MeanOfOrgan(), image, torch.zeros_like(mask), None)
+    found = embed(MeanOfOrgan(), image, torch.zeros_like(mask), None, multiple=(2, 2, 2))
+    assert found.shape == (1, 3, 1) and found.isnan().all()
+
+
+def test_masks_of_another_grid_and_embeddings_that_are_not_finite_are_refused():
+    image, mask = study()
+    with pytest.raises(ValueError, match="embeddings of organs are not finite"):
+        embed(MeanOfOrgan(), image * torch.nan, mask, None)
     with pytest.raises(ValueError, match=r"\(3, 6, 8\) voxels, the image"):
         embed(MeanOfOrgan(), image, mask[:, 1:], None)
 

@@ -56,6 +56,7 @@ def zero_shot(case: Case) -> None:
         num_organs=len(config["organs"]),
         window=tuple(config["window"]),
         multiple=patch,
+        compat="published",
     )
     assert {name: {"padded": row["padded"]} for name, row in config["windows"].items()} == seen
     names, _, *pairs = zip(*config["items"], strict=True)
