@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medvlp.data.batch_memory import stack
 from medvlp.data.image_dataset import ImageSample, ImageSamples
+from medvlp.data.texts import TextUnit
 from medvlp.data.volume_dataset import PackedSamples, Sample
 from medvlp.types import ImageBatch, Tokens, VolumeBatch
 
@@ -44,6 +45,7 @@ class _Collate:
             batch["text_study"] = torch.tensor(owners)
             batch["text_kind"] = torch.tensor([int(unit.kind) for unit in units])
             batch["text_statements"] = _filled([unit.statements for unit in units])
+            batch |= _of_organs(units)
         return batch
 
     def _tokenise(self, texts: list[str]) -> tuple[Tokens, int]:
@@ -99,6 +101,23 @@ def _packed(samples: Sequence[Sample]) -> dict[str, Tensor]:
         elif name not in packed:
             packed[name] = stack([inputs[name] for inputs in scans])
     return packed
+
+
+def _of_organs(units: Sequence[TextUnit]) -> dict[str, Tensor]:
+    """Say which organs texts are about; nothing if they are about whole studies."""
+    about = sum(unit.organ >= 0 for unit in units)
+    if not about:
+        return {}
+    if about < len(units):
+        raise ValueError(
+            f"{about} of {len(units)} texts of a batch are about an organ and the others about "
+            "whole studies; take the same data.texts for all data sets"
+        )
+    return {
+        "text_organ": torch.tensor([unit.organ for unit in units]),
+        "text_normal": torch.tensor([unit.normal for unit in units]),
+        "text_caption": torch.tensor([unit.caption for unit in units]),
+    }
 
 
 def _filled(rows: Sequence[Sequence[int]]) -> Int[Tensor, "r u"]:

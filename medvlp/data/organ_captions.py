@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-OrganTexts = Mapping[str, str]
-"""Organ -> what a report says of it."""
+from medvlp.data.decomposed_report import OrganTexts
 
 _REMOVED = str.maketrans("", "", "\"'()")
 

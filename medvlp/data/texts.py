@@ -25,11 +25,17 @@ class TextUnit:
         text: As it goes to the tokenizer.
         kind: What it is.
         statements: Ids of the sentences in it, see `statement_id`.
+        organ: Number of the organ it is about; -1 for a text about the whole study.
+        normal: Whether it says that the organ is normal.
+        caption: 63-bit hash of the whole caption of the organ; -1 without an organ.
     """
 
     text: str
     kind: TextKind
     statements: tuple[int, ...]
+    organ: int = -1
+    normal: bool = False
+    caption: int = -1
 
 
 class TextSampler(ABC):

@@ -9,7 +9,8 @@ from medvlp.types import ImageBatch, Tokens, VolumeBatch
 
 Batch = TypeVar("Batch", VolumeBatch, ImageBatch)
 
-_ON_HOST = {"num_scans", "text_kind"}  # it is the host that cuts sequences and sorts texts
+# it is the host that cuts sequences, sorts texts and picks organs
+_ON_HOST = {"num_scans", "text_kind", "text_organ", "text_normal", "text_caption"}
 
 
 def move(batch: Batch, device: torch.device) -> Batch:
