@@ -9,9 +9,13 @@ from torch import Tensor
 
 from medvlp.data.organ_captions import OrganCaptions
 from medvlp.evaluation.anatomy_zero_shot import embed_organs, organ_numbers, organ_probabilities
+from medvlp.evaluation.published_fvlm import printed_means, published_figures
+from medvlp.evaluation.published_fvlm_table import read_scores
 
 from .fvlm_models import build_fvlm, build_tokenizer
 from .registry import Case, handles
+
+METRIC_TOLERANCE = 1e-12  # rates of counts
 
 
 @handles("fvlm", "caption_assembly")
@@ -75,3 +79,15 @@ def _assert_close_with_nan(case: Case, name: str, actual: Tensor) -> None:
     expected = case.outputs[name]
     assert torch.equal(actual.isnan(), expected.isnan()), f"{case.name}: {name}: other NaN"
     case.assert_close(name, actual.nan_to_num(), expected.nan_to_num())
+
+
+@handles("fvlm", "metrics")
+def metrics(case: Case) -> None:
+    table = read_scores(case.path / "predictions.csv", case.path / "labels.csv", compat="published")
+    assert table.class_names == case.config["findings"]
+    figures = published_figures(table)
+    assert printed_means(figures) == case.config["printed_means"]
+    for key, golden in case.outputs.items():
+        found = torch.tensor([row[key] for row in figures.values()], dtype=torch.float64)
+        case.assert_close(key, found, golden, METRIC_TOLERANCE)
+    case.assert_all_compared()
