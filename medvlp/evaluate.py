@@ -83,10 +83,12 @@ def lightning_config(tree: dict[str, Any], weights: str | None = None) -> dict[s
     """Rewrite a resolved tree for LightningCLI: Trainer arguments, model and data classes.
 
     Args:
-        tree: Of the run; what its training started from is left out.
+        tree: Of the run; what its training started from, and a teacher beside it, are left out.
         weights: A published weight file to evaluate.
     """
-    system = tree["system"] | {"init": weights and PUBLISHED_WEIGHTS | {"path": weights}}
+    alone = {"teacher": None} if "teacher" in tree["system"] else {}
+    init = weights and PUBLISHED_WEIGHTS | {"path": weights}
+    system = tree["system"] | alone | {"init": init}
     trainer = config.to_class_path(tree["trainer"])["init_args"]
     trainer["callbacks"] = [config.to_class_path(node) for node in tree["callbacks"].values()]
     trainer["logger"] = False

@@ -117,7 +117,13 @@ def ema_text_targets(
 
 
 class AnatomyTargets:
-    """The rule of fVLM's public code: matching pairs share the weight of their row."""
+    """The rule of fVLM's public code: matching pairs share the weight of their row.
+
+    Attributes:
+        needs_teacher: Whether the rule asks a second model.
+    """
+
+    needs_teacher = False
 
     def __call__(self, pairs: OrganPairs) -> Targets:
         """Return the same targets for both directions."""
@@ -137,6 +143,8 @@ class CoTeachingTargets(AnatomyTargets):
 
     Reference: fVLM (arXiv 2501.14548), false negatives of abnormal samples.
     """
+
+    needs_teacher = True
 
     def __init__(self, alpha: float = 0.5, *, ramp_steps: int = 0) -> None:
         _check_share("alpha", alpha)
@@ -175,6 +183,8 @@ class EmaTextTargets(AnatomyTargets):
     Args:
         weight: Of the teacher's likeness; 1 is the published rule.
     """
+
+    needs_teacher = True
 
     def __init__(self, weight: float = 1.0) -> None:
         _check_share("weight", weight)

@@ -1,20 +1,28 @@
 """Training of organs against what reports say of them."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxtyping import Float
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from medvlp.evaluation.anatomy_zero_shot import embed_organs
 from medvlp.evaluation.protocol import Evaluation
+from medvlp.losses.anatomy import AnatomyContrastiveLoss
 from medvlp.models.fvlm import FVLM
 from medvlp.optim.groups import NO_DECAY, OptimizerCallable
+from medvlp.systems.anatomy_teachers import AnatomyTeacher, embed_batch
 from medvlp.systems.base import BaseSystem
 from medvlp.systems.finite_guard import FiniteGuard
 from medvlp.types import VolumeBatch
+
+_LOG = logging.getLogger(__name__)
+_TEACHER = "teacher."  # prefix of its weights in a checkpoint
 
 
 class AnatomySystem(BaseSystem):
@@ -35,6 +43,11 @@ class AnatomySystem(BaseSystem):
         window: Smallest size (d, h, w) of the part of a volume in which an evaluation looks at an
             organ; None for the whole volume.
         multiple: An evaluation pads each axis to a multiple of this: the patch size.
+        teacher: A second model, for a loss whose targets ask for one.
+
+    Raises:
+        ValueError: If the loss has other organs than the model, or asks for a teacher where there
+            is none, or does not where there is.
     """
 
     model: FVLM
@@ -52,6 +65,7 @@ class AnatomySystem(BaseSystem):
         init: Callable[[nn.Module], Any] | None = None,
         window: Sequence[int] | None = (112, 288, 352),
         multiple: Sequence[int] = (16, 16, 32),
+        teacher: AnatomyTeacher | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -65,7 +79,30 @@ class AnatomySystem(BaseSystem):
         self.loss = loss
         self.window = None if window is None else _size("window", window)
         self.multiple = _size("multiple", multiple)
+        self.teacher = teacher
         self.guard = FiniteGuard()
+        self._num_steps = self._num_idle_steps = 0
+        if isinstance(loss, AnatomyContrastiveLoss):
+            self._check_loss(loss)
+
+    def configure_model(self) -> None:
+        """Fill the model, then let a teacher start from it; once.
+
+        Raises:
+            ValueError: If the strategy does not suit the teacher.
+        """
+        if self._is_configured or self._trainer is None:
+            return
+        if self.teacher is not None:
+            self._check_strategy(self.teacher)
+        super().configure_model()
+        if self.teacher is not None:
+            fresh = self.trainer.state.fn == TrainerFn.FITTING
+            self.teacher.begin(self.model, self._init if fresh else None)
+
+    def trained_module(self) -> nn.Module:
+        """Train the second model of a co-teaching as well."""
+        return self.model if self.teacher is None else nn.ModuleList([self.model, self.teacher])
 
     def training_step(self, batch: VolumeBatch, batch_idx: int) -> Tensor:
         """Return the loss; `train/loss` is its mean over ranks, `train/<organ>` this rank's.
@@ -73,15 +110,17 @@ class AnatomySystem(BaseSystem):
         Raises:
             ValueError: If the batch has no masks or no texts, or the loss is not finite.
         """
-        if "tokens" not in batch or "anatomy_mask" not in batch:
-            raise ValueError(
-                "the batch has no texts or no anatomy_mask: this system learns organs from texts "
-                "about them; choose data.texts of organs and a recipe with organ masks"
-            )
-        mask, tokens = batch["anatomy_mask"], batch["tokens"]
-        output = self.model(batch["image"], batch["num_scans"], mask, tokens, intact_only=True)
-        losses = self.loss(output, batch)
+        step = self.trainer.global_step
+        if self.teacher is None:
+            output = embed_batch(self.model, batch)
+            losses = self.loss(output, batch)
+        else:
+            output = embed_batch(self.teacher.student(self.model, step), batch)
+            said = self.teacher.tell(self.model, batch, step)
+            losses = self.loss(output, batch, teacher=said)
         self.guard.check(losses["total"], output["organ_embedding"], batch["study_id"])
+        self._num_steps += 1
+        self._num_idle_steps += len(losses) == 1
         self._log_losses(losses, len(batch["study_id"]))
         return losses["total"]
 
@@ -95,14 +134,35 @@ class AnatomySystem(BaseSystem):
         """Step, then clamp the temperature: before any checkpoint of this step is written."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.model.clamp_temperature()
+        if self.teacher is not None:
+            self.teacher.after_step(self.model)
 
     def on_train_epoch_end(self) -> None:
-        """Look at the last loss of the epoch before checkpoints are written."""
+        """Look at the last loss of the epoch before checkpoints are written; tell idle steps."""
         self.guard.settle()
+        if self._num_idle_steps:
+            _LOG.warning(
+                "rank %d learnt nothing in %d of %d steps of epoch %d: none of the organs had an "
+                "abnormal patient, and all of its voxels within the window; raise data.batch_size",
+                self.global_rank,
+                self._num_idle_steps,
+                self._num_steps,
+                self.current_epoch,
+            )
+        self._num_steps = self._num_idle_steps = 0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Never write weights that a non-finite loss has reached."""
         self.guard.settle()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out the weights of a teacher where there is none, as in evaluation."""
+        if self.teacher is None:
+            weights = checkpoint["state_dict"]
+            kept = {name: weights[name] for name in weights if not name.startswith(_TEACHER)}
+            if len(kept) < len(weights):
+                _LOG.info("%d weights of a teacher left out", len(weights) - len(kept))
+            checkpoint["state_dict"] = kept
 
     def _embed(self, batch: VolumeBatch) -> Float[Tensor, "b o e"]:
         if "anatomy_mask" not in batch:
@@ -124,7 +184,35 @@ class AnatomySystem(BaseSystem):
         for organ, loss in losses.items():
             if organ != "total":  # no exchange: ranks may have other organs
                 self.log(f"train/{organ}", loss, batch_size=size)
+        self.log("train/num_organs", float(len(losses) - 1), batch_size=size)
         self.log("train/temperature", self.model.temperature.detach().squeeze())
+
+    def _check_loss(self, loss: AnatomyContrastiveLoss) -> None:
+        if loss.organs != self.model.organs:
+            raise ValueError(
+                f"the loss has the organs {', '.join(loss.organs)}, the model "
+                f"{', '.join(self.model.organs)}; give both the same list in the same order"
+            )
+        if loss.targets.needs_teacher == (self.teacher is None):
+            kind = type(loss.targets).__name__
+            raise ValueError(
+                f"the loss has {kind} and there is {'no' if self.teacher is None else 'a'} "
+                "teacher; choose both together, as in loss=anatomy_co_teaching"
+            )
+
+    def _check_strategy(self, teacher: AnatomyTeacher) -> None:
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ModelParallelStrategy):
+            raise ValueError("a teacher cannot be sharded; train with strategy=ddp")
+        if (
+            teacher.needs_unused_parameters
+            and isinstance(strategy, DDPStrategy)
+            and not strategy._ddp_kwargs.get("find_unused_parameters")
+        ):
+            raise ValueError(
+                "one of the two models rests in every step; set "
+                "trainer.strategy.find_unused_parameters=true"
+            )
 
 
 def _size(name: str, lengths: Sequence[int]) -> tuple[int, int, int]:

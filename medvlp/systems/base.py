@@ -95,6 +95,10 @@ class BaseSystem(pl.LightningModule):
         if self.compile_model:
             self.model.compile()  # in place: names of weights stay as they are
 
+    def trained_module(self) -> nn.Module:
+        """Say whose parameters the optimizer gets."""
+        return self.model
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build two parameter groups, the optimizer, and its rate per optimizer step.
 
@@ -107,7 +111,7 @@ class BaseSystem(pl.LightningModule):
                 "the learning-rate schedule needs the number of steps, and the run has no end; "
                 "set trainer.max_epochs or trainer.max_steps"
             )
-        optimizer = self._make_optimizer(decay_groups(self.model, self.no_decay))
+        optimizer = self._make_optimizer(decay_groups(self.trained_module(), self.no_decay))
         scheduler = LambdaLR(optimizer, lambda step: self.schedule(step, int(total)))
         return {
             "optimizer": optimizer,

@@ -1,5 +1,6 @@
 """A model of organs small enough to train in milliseconds, and batches for it."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -43,9 +44,13 @@ def make_system(model: FVLM | None = None, **options: Any) -> AnatomySystem:
 
 
 def make_batch(
-    step: int, rows: slice = slice(None), *, absent: tuple[int, ...] = (), normal: bool = False
+    step: int,
+    rows: slice = slice(None),
+    *,
+    absent: Sequence[tuple[int, int]] = (),
+    normal: bool = False,
 ) -> VolumeBatch:
-    """Draw studies `rows` of the four of a global batch; each shows all organs but `absent`.
+    """Draw studies `rows` of the four of a global batch; `absent` lists (study, organ).
 
     In even studies organs are normal, in odd ones abnormal, unless all are `normal`.
     """
@@ -55,8 +60,10 @@ def make_batch(
     ids = torch.randint(1, 20, (count, organs, 5), generator=generator)
     caption = torch.randint(0, 2**60, (count, organs), generator=generator)
     mask = torch.zeros(count, *SHAPE, dtype=torch.uint8)
-    for organ in set(range(organs)) - set(absent):
+    for organ in range(organs):
         mask[:, 1 + organ : 3 + organ, 1:-1, 1 + organ : 4 + organ] = organ + 1
+    for study, organ in absent:
+        mask[study][mask[study] == organ + 1] = 0
     names = [f"step{step}_study{k}" for k in range(count)][rows]
     healthy = torch.tensor([True, False] * (count // 2)) | normal
     here = len(names)

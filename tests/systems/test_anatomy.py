@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from medvlp.evaluation.anatomy_zero_shot import embed_organs
+from medvlp.losses.anatomy import AnatomyContrastiveLoss
 from tests.systems.anatomy_tiny import ORGANS, PATCH, SHAPE, make_batch, make_model, make_system
 from tests.systems.tiny import MeanScore, Record, fit, ignore_advice, loader, make_trainer
 
@@ -77,7 +78,7 @@ def test_the_scale_that_evaluations_get_is_one_over_the_temperature():
 
 def test_evaluations_get_the_embeddings_of_organs_with_nan_for_absent_ones():
     evaluation, model = Embeddings(), make_model()
-    batch = make_batch(0, absent=(1,))
+    batch = make_batch(0, absent=[(k, 1) for k in range(4)])
     system = make_system(model, evaluations={"demo": evaluation})
     trainer = make_trainer()
     with warnings.catch_warnings():
@@ -108,7 +109,7 @@ def test_a_non_finite_loss_names_the_study():
 def test_a_batch_without_texts_or_masks_is_refused(name):
     batch = make_batch(0)
     del batch[name]
-    with pytest.raises(ValueError, match="no texts or no anatomy_mask"):
+    with pytest.raises(ValueError, match=r"no texts to learn|no anatomy_mask"):
         fit(make_trainer(), make_system(), [batch])
 
 
@@ -135,3 +136,19 @@ def test_resuming_gives_the_losses_of_the_uninterrupted_run(tmp_path):
     )
     assert second.losses == whole.losses[3:]
     assert all(math.isfinite(loss) for loss in whole.losses)
+
+
+def test_a_run_whose_patients_are_all_normal_goes_on_and_says_so_once(caplog):
+    record, system = Record(), make_system()
+    before = system.model.vision.pos_embed.clone()
+    batches = [make_batch(step, normal=step > 0) for step in range(3)]
+    fit(make_trainer(callbacks=[record]), system, batches)
+    assert record.losses[0] > 0 and record.losses[1:] == [0.0, 0.0]
+    assert not torch.equal(before, system.model.vision.pos_embed)
+    told = [r.getMessage() for r in caplog.records if "learnt nothing" in r.getMessage()]
+    assert len(told) == 1 and "rank 0 learnt nothing in 2 of 3 steps of epoch 0" in told[0]
+
+
+def test_a_loss_of_other_organs_is_refused():
+    with pytest.raises(ValueError, match="lung, aorta, the model lung, heart, aorta"):
+        make_system(loss=AnatomyContrastiveLoss(["lung", "aorta"]))
