@@ -1,5 +1,6 @@
 """A picture of prepared volumes, for the eye: is the patient upright, and are the values right?"""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from medvlp.data.unit_range import unpack_unit
 
 _PLANES = (("sagittal", 2), ("coronal", 1), ("axial", 0))
 _DISPLAY = "IPL"  # rows downwards to the feet or the back, columns to the patient's left
-_COLOURS = 20
+_COLOUR_MAPS = ("tab20", "tab20b", "tab20c")
+_LEGEND_COLUMNS = 6
+_NAMED = 8  # anatomies that a title names
+_ROW_INCHES = 3.4
+_LEGEND_INCHES = 0.2  # a line of it
 
 
 def montage_file(folder: Path) -> Path:
@@ -24,7 +29,8 @@ def write_montage(manifest: Manifest, path: Path, *, num_scans: int = 6) -> None
     """Draw three planes of scans spread over the data set, letters at the edges.
 
     The planes go through the middle, or where there is a mask, through the most of that; its
-    outlines are drawn.
+    outlines are drawn, with a legend of the anatomies where the recipe names them, and titles say
+    which of them a scan lacks.
 
     Args:
         manifest: Prepared studies. Grey runs over the recipe's window where HU are stored, else
@@ -38,12 +44,17 @@ def write_montage(manifest: Manifest, path: Path, *, num_scans: int = 6) -> None
     scans = _spread(manifest, num_scans)
     if not scans:
         return
-    figure = Figure(figsize=(9, 3.4 * len(scans)), layout="constrained")
+    names = _anatomies(manifest.recipe)
+    legend = _LEGEND_INCHES * (1 + -(-len(names) // _LEGEND_COLUMNS)) if names else 0.0
+    heights = [_ROW_INCHES] * len(scans) + [legend] * bool(names)
+    figure = Figure(figsize=(9, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
-    parts = figure.subfigures(len(scans), 1, squeeze=False)[:, 0]
-    for part, scan in zip(parts, scans, strict=True):
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, scan in zip(parts, scans, strict=False):
         part.suptitle(_title(scan), x=0.01, ha="left", fontsize=8)
         _draw(part.subplots(1, 3), scan, manifest)
+    if names:
+        _draw_legend(parts[-1], names)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
 
@@ -80,8 +91,12 @@ def _title(scan: Row) -> str:
     unit = " HU" if scan["modality"] == "CT" else ""
     letters = orientation_of(_file_affine(scan))
     spacing = np.linalg.norm(_file_affine(scan)[:3, :3], axis=0)[::-1]
+    voxels: Mapping[str, int] = scan.get("anatomy_voxels", {})
+    absent = [name for name, count in voxels.items() if not count]
+    more = [f"{len(absent) - _NAMED} more"] if len(absent) > _NAMED else []
+    lack = f"   without {', '.join(absent[:_NAMED] + more)}" if absent else ""
     return (
-        f"{scan['scan_id']}   {scan['modality']}\n"
+        f"{scan['scan_id']}   {scan['modality']}{lack}\n"
         f"stored: {values[0]:.4g} to {values[1]:.4g}, "
         f"{letters}, {_by(spacing)} mm, {_by(scan['shape'])} voxels\n"
         f"raw: {raw[0]:.4g} to {raw[1]:.4g}{unit}, {scan['raw_orientation']}, "
@@ -162,16 +177,37 @@ def _place(masks: list[np.ndarray], normal: int, length: int) -> int:
     return length // 2
 
 
-def _outline(labels: Shaped[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 4"]:
-    """Colour the voxels of each label that border on another."""
+def _anatomies(recipe: Row) -> list[str]:
+    """Name the labels 1, 2, ... of the mask that a recipe makes."""
+    return [name for name, _ in recipe.get("mask", {}).get("anatomies", [])]
+
+
+def _draw_legend(part: Any, names: Sequence[str]) -> None:
+    from matplotlib.patches import Patch
+
+    colours = _colours()
+    handles = [
+        Patch(color=colours[number % len(colours)], label=name)
+        for number, name in enumerate(names, start=1)
+    ]
+    part.legend(handles=handles, ncols=_LEGEND_COLUMNS, loc="center", fontsize=7, frameon=False)
+
+
+def _colours() -> Float64[np.ndarray, "k 4"]:
+    """Give the colour of each label; they repeat after the last."""
     from matplotlib import colormaps
 
+    return np.concatenate([colormaps[name](np.arange(20)) for name in _COLOUR_MAPS])
+
+
+def _outline(labels: Shaped[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 4"]:
+    """Colour the voxels of each label that border on another."""
     padded = np.pad(labels, 1, mode="edge")
     neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
     border = np.any([labels != other for other in neighbours], axis=0) & (labels > 0)
-    colours = np.array(colormaps["tab20"](np.arange(_COLOURS)))
+    colours = _colours()
     picture = np.zeros((*labels.shape, 4))
-    picture[border] = colours[labels[border].astype(int) % _COLOURS]
+    picture[border] = colours[labels[border].astype(int) % len(colours)]
     return picture
 
 

@@ -7,6 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from matplotlib import colormaps
+from PIL import Image
 
 from medvlp.data.anatomy_mask import AnatomyMask
 from medvlp.data.anatomy_recipe import AnatomyRecipe
@@ -18,7 +20,7 @@ from medvlp.data.hsenet_recipe import HSENetRecipe
 from medvlp.data.image_recipe import ImageRecipe
 from medvlp.data.intensity import HounsfieldWindow, Percentiles
 from medvlp.data.manifest import Manifest
-from medvlp.data.quality import write_montage
+from medvlp.data.quality import montage_file, write_montage
 from medvlp.data.recipe import Recipe
 from medvlp.data.records import ScanRecord, StudyRecord, StudySource
 from medvlp.data.sampling import AllScans
@@ -98,6 +100,10 @@ def test_image_and_anatomy_mask_reach_the_batch_together(tmp_path: Path) -> None
     assert float(batch["image"][:, 0][batch["anatomy_mask"] == 2].min()) > 0.7
     again = next(iter(data.train_dataloader()))
     assert again["image"].equal(batch["image"])
+    drawn = np.asarray(Image.open(montage_file(data.folder)).convert("RGB")).reshape(-1, 3)
+    lung, heart = (np.round(np.array(colormaps["tab20"](n)[:3]) * 255) for n in (1, 2))
+    in_legend, outlined = ((drawn == colour).all(1).sum() for colour in (lung, heart))
+    assert 0 < in_legend < outlined  # no scan shows the lung
 
 
 def test_volume_and_slices_reach_the_batch_together(tmp_path: Path) -> None:
