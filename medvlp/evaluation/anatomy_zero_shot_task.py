@@ -7,12 +7,16 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from medvlp.evaluation.anatomy_zero_shot import organ_numbers
 from medvlp.evaluation.results import Results
 from medvlp.evaluation.score_table import distinct_rows
 from medvlp.evaluation.zero_shot import ZeroShotClassification
 from medvlp.types import Tokens, VolumeBatch
+
+ALL_ORGANS = "all organs"
+"""A prompt set may look for a finding in the mean embedding of all organs that a study shows."""
 
 
 class AnatomyZeroShot(ZeroShotClassification):
@@ -23,7 +27,8 @@ class AnatomyZeroShot(ZeroShotClassification):
     figures; the results count them in their notes.
 
     Args:
-        prompts: Name of a shipped prompt set, or path of a YAML file; its classes name organs.
+        prompts: Name of a shipped prompt set, or path of a YAML file; its classes name organs,
+            or `all organs` for the mean of those that a study shows.
         tokenizer: The one the text tower was trained with.
         label_names: Names of the columns of `batch["labels"]`, in their order.
         organs: Those of the model, in its order.
@@ -61,7 +66,8 @@ class AnatomyZeroShot(ZeroShotClassification):
         )
         self.organs, self.compat = list(organs), compat
         self.organ_of = {entry.name: entry.organ for entry in self.prompts.classes}
-        self._numbers = organ_numbers([self.organ_of[name] for name in self.class_names], organs)
+        wanted = [self.organ_of[name] for name in self.class_names]
+        self._numbers = organ_numbers(wanted, [*organs, ALL_ORGANS])
 
     def cosines(
         self, image_embedding: Float[Tensor, "b *p e"], classifier: Float[Tensor, "m e"]
@@ -77,14 +83,13 @@ class AnatomyZeroShot(ZeroShotClassification):
                 f"(studies, {len(self.organs)} organs, width); use a model of "
                 f"{', '.join(self.organs)}, or an evaluation of whole studies"
             )
-        embedding = image_embedding.detach().float()[:, self._numbers]
         pairs = classifier.unflatten(0, (len(self._numbers), 2))
-        return torch.einsum("bke,kpe->bkp", embedding, pairs).flatten(1)
+        return torch.einsum("bke,kpe->bkp", self._by_finding(image_embedding), pairs).flatten(1)
 
     def update(self, image_embedding: Float[Tensor, "b *p e"], batch: VolumeBatch) -> None:
         """Score a batch; see `PromptEvaluation.update`."""
         super().update(image_embedding, batch)
-        absent = image_embedding[:, self._numbers].isnan().any(dim=-1)
+        absent = self._by_finding(image_embedding).isnan().any(dim=-1)
         self._batches[-1]["absent"] = absent
         if self.compat == "published":
             self._batches[-1]["scores"] = self._batches[-1]["scores"].masked_fill(absent, 0.0)
@@ -103,6 +108,11 @@ class AnatomyZeroShot(ZeroShotClassification):
             )
         results = super().compute(rows)
         return replace(results, notes=[*results.notes, *self._absence_notes(kept)])
+
+    def _by_finding(self, image_embedding: Float[Tensor, "b o e"]) -> Float[Tensor, "b k e"]:
+        embedding = image_embedding.detach().float()
+        mean = F.normalize(embedding.nanmean(dim=1, keepdim=True), dim=-1)
+        return torch.cat([embedding, mean], dim=1)[:, self._numbers]
 
     def _absence_notes(self, rows: Sequence[dict[str, Any]]) -> list[str]:
         findings: dict[str, list[str]] = {}

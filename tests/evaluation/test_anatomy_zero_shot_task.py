@@ -20,7 +20,7 @@ def evaluation(**changes) -> AnatomyZeroShot:
     return AnatomyZeroShot("fvlm", HashTokenizer(), **(options | changes))
 
 
-def studies(num_samples: int = 30):
+def studies(num_samples: int = 30, absent: dict = ABSENT):
     """Each organ's embedding points to the prompts that are true of it; some organs are absent."""
     generator = torch.Generator().manual_seed(0)
     labels = (torch.rand(num_samples, len(NAMES), generator=generator) < 0.4).long()
@@ -28,7 +28,7 @@ def studies(num_samples: int = 30):
     for k, organ in enumerate(NUMBERS):
         embedding[torch.arange(num_samples), organ, 2 * k + labels[:, k]] += 1
     embedding = F.normalize(embedding, dim=-1)
-    for row, organ in ABSENT.items():
+    for row, organ in absent.items():
         embedding[row, ORGANS.index(organ)] = torch.nan
     batch = {
         "image": torch.zeros(num_samples, 1, 1, 1, 1),
@@ -105,3 +105,28 @@ def test_other_embeddings_unknown_organs_and_broken_prompts_are_refused():
     measure.update(*studies())
     with pytest.raises(ValueError, match="scores that are not finite"):
         measure.compute(measure.rows())
+
+
+def test_a_finding_of_all_organs_is_looked_for_in_the_mean_of_those_shown():
+    prompts = "fvlm_ct_rate_18"
+    names = PromptSet.load(prompts).class_names
+    measure = AnatomyZeroShot(prompts, HashTokenizer(), label_names=names, organs=ORGANS)
+    measure.prepare(embed_text, torch.zeros(1), torch.device("cpu"))
+    embedding = torch.full((2, 4, WIDTH), torch.nan)
+    embedding[0, :2] = torch.eye(WIDTH)[[32, 33]]  # the prompts of Medical material
+    embedding[1, 3] = torch.eye(WIDTH)[33]
+    batch = studies(2, {})[1]
+    measure.update(embedding, {key: value for key, value in batch.items() if key != "labels"})
+    scores = [row["scores"][16] for row in measure.rows()]
+    assert scores == pytest.approx([0.5, 1 / (1 + 2.718281828**-1)])
+
+
+@pytest.mark.parametrize("name", ["fvlm_ct_rate_18", "fvlm_rad_chestct"])
+def test_further_prompt_sets_ask_as_the_published_one(name):
+    prompts = PromptSet.load(name)
+    shared = [finding for finding in NAMES if finding in prompts.class_names]
+    for finding in shared:
+        assert prompts.texts(finding, "organ") == PROMPTS.texts(finding, "organ")
+    others = set(NAMES) ^ set(prompts.class_names)
+    assert len(others) == {"fvlm_ct_rate_18": 2, "fvlm_rad_chestct": 1}[name]
+    assert len(prompts.scored_names) == {"fvlm_ct_rate_18": 18, "fvlm_rad_chestct": 14}[name]

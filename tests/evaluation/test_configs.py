@@ -25,12 +25,18 @@ LABEL_NAMES = {
     "mr_rate": mr_rate.LABEL_NAMES,
     "phantom_cq500": cq500.LABEL_NAMES,
     "phantom_mr_rate": mr_rate.LABEL_NAMES,
+    "fvlm_ct_rate": ct_rate.LABEL_NAMES,
+    "fvlm_ct_rate_18": ct_rate.LABEL_NAMES,
+    "fvlm_rad_chestct": tuple(rad_chestct.CLASSES),
+    "visd_boost": ct_rate.LABEL_NAMES,
 }
 TOKENIZER = {"_target_": f"{HashTokenizer.__module__}.HashTokenizer"}
 
 
 def tree(path: Path) -> dict:
-    return OmegaConf.create({"tokenizer": TOKENIZER, "evaluation": OmegaConf.load(path)})
+    model = OmegaConf.load(FOLDER.parent / "model" / "fvlm_vit_base.yaml").model  # of its organs
+    parts = {"tokenizer": TOKENIZER, "evaluation": OmegaConf.load(path), "model": model}
+    return OmegaConf.create(parts)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
