@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medvlp.data.report_terms import Match, ReportTerms, words_of
-from medvlp.data.statements import split_sentences
 
 Status = Literal["normal", "abnormal", "neutral"]
 
 _BREAKS = re.compile(r"\s*[;•·]\s*|:\s+|\s+-\s+(?=[A-Z])")
+_ASIDE = re.compile(r"\([^()]*\)")
 _JOINTS = re.compile(r",?\s+and\s+|,\s+|\s+(?=but\b|while\b|whereas\b|although\b|however\b)")
+_NO_SUBJECT = re.compile(  # the words ahead need those before: no cut
+    r"(which|that|who|whose|where|is|are|was|were|has|have|had|shows?|measur\w+|no difference)\b"
+)
 _VERB = re.compile(r"\b(is|are|was|were|has|have|had|shows?|appears?|measures?|measured)\b")
 _FILLING = {"the", "a", "is", "are", "was", "were", "both", "and", "appear", "appears", "evaluated"}
 _FILLING |= {"appearance", "as", "in", "have", "has", "observed"}
@@ -26,9 +29,10 @@ class Clause:
         anatomies: That it names, or that are implied; empty where it names none.
         status: "neutral" if it says neither that something is normal nor that it is not.
         affirmed: Terms of findings that are there.
-        denied: Terms of findings that are not.
+        denied: Terms of findings that are nowhere.
         sweeping: Whether it calls the whole of its anatomies normal.
-        continues: Whether it goes on about the anatomies of the clause before.
+        continues: Whether it goes on about the anatomies of the sentence before.
+        introduces: Whether it only leads to the next clause.
     """
 
     text: str
@@ -38,21 +42,49 @@ class Clause:
     denied: frozenset[str]
     sweeping: bool
     continues: bool
+    introduces: bool
 
 
-def split_clauses(report: str) -> list[str]:
-    """Cut a text into sentences, and those where a part with a verb of its own begins.
+def split_clauses(sentence: str) -> list[str]:
+    """Cut a sentence where a part with a verb of its own begins.
 
-    >>> split_clauses("Heart size is normal and the aorta is dilated. Trachea, bronchi are open.")
-    ['Heart size is normal', 'the aorta is dilated.', 'Trachea, bronchi are open.']
+    >>> split_clauses("Heart size is normal and the aorta, which is elongated, is dilated.")
+    ['Heart size is normal', 'the aorta, which is elongated, is dilated.']
     """
-    parts = (part for sentence in split_sentences(report) for part in _BREAKS.split(sentence))
-    return [clause for part in parts if part.strip(" .,-") for clause in _cut(part)]
+    parts = (part for part in _BREAKS.split(sentence) if part.strip(" .,-"))
+    return [clause for part in parts for clause in _cut(part)]
+
+
+def split_items(clause: str, terms: ReportTerms) -> list[str]:
+    """Cut a list of findings, as impressions have them, at commas between anatomies.
+
+    >>> split_items("Cyst in the liver, pleural effusion, pneumothorax", ReportTerms())
+    ['Cyst in the liver', 'pleural effusion, pneumothorax']
+    """
+    parts = re.split(r",\s+", clause)
+    words = words_of(clause)
+    if len(parts) == 1 or _VERB.search(clause) or terms.before.find(words):
+        return [clause]
+    items: list[str] = []
+    last: set[str] = set()
+    for part in parts:
+        heard = words_of(part)
+        anatomies = {*_meanings(terms.named.find(heard) or terms.implied.find(heard))}
+        if items and (not anatomies or not last or anatomies & last):
+            items[-1] += f", {part}"
+            last |= anatomies
+        else:
+            items.append(part)
+            last = anatomies
+    return items
 
 
 def read_clause(text: str, terms: ReportTerms) -> Clause:
-    """Say which anatomies a clause is about and what it says of them."""
-    words = words_of(text)
+    """Say which anatomies a clause is about and what it says of them.
+
+    What stands in parentheses (sizes, causes) is not looked at.
+    """
+    words = words_of(_ASIDE.sub(" ", text)) or words_of(text)
     named = terms.named.find(words)
     anatomies = _meanings(named) or _meanings(terms.implied.find(words))
     said = list(words)
@@ -65,22 +97,31 @@ def read_clause(text: str, terms: ReportTerms) -> Clause:
         status = "abnormal"
     elif normal or has_denial:
         status = "normal"
-    sweeping = bool(normal and named) and not has_denial and not affirmed
-    sweeping = sweeping and not _others(words, [*named, *normal])
-    first = terms.continues.find(words)
-    continues = bool(first) and first[0].start == 0
-    return Clause(text, anatomies, status, affirmed, denied, sweeping, continues)
+    if terms.partial.find(words):
+        denied = frozenset()
+    sweeping = status == "normal" and bool(normal) and _is_sweeping(words, named, normal)
+    return Clause(
+        text,
+        anatomies,
+        status,
+        affirmed,
+        denied,
+        sweeping,
+        continues=terms.continues.begins(words),
+        introduces=status == "neutral" and terms.introductions.begins(words),
+    )
 
 
 def _cut(sentence: str) -> list[str]:
     """Cut at commas and conjunctions where both sides have a verb."""
+    joints = [j for j in _JOINTS.finditer(sentence) if not _NO_SUBJECT.match(sentence, j.end())]
+    ends = [*(joint.start() for joint in joints[1:]), len(sentence)]
     clauses: list[str] = []
     begin = 0
-    for joint in _JOINTS.finditer(sentence):
-        ahead = sentence[joint.end() :]
-        ahead = ahead[: next((m.start() for m in _JOINTS.finditer(ahead)), len(ahead))]
-        if _VERB.search(sentence[begin : joint.start()]) and _VERB.search(ahead):
-            clauses.append(sentence[begin : joint.start()])
+    for joint, end in zip(joints, ends, strict=False):
+        before, after = sentence[begin : joint.start()], sentence[joint.end() : end]
+        if _VERB.search(before) and _VERB.search(after):
+            clauses.append(before)
             begin = joint.end()
     return [*clauses, sentence[begin:]]
 
@@ -104,11 +145,13 @@ def _findings(
     return frozenset(affirmed), frozenset(denied - affirmed), bool(before or after)
 
 
-def _others(words: Sequence[str], matches: Iterable[Match]) -> bool:
-    """Tell whether a clause has words besides these that narrow down what it says."""
-    told = {place for match in matches for place in range(match.start, match.end)}
+def _is_sweeping(words: Sequence[str], named: Sequence[Match], normal: Sequence[Match]) -> bool:
+    """Tell whether a clause names anatomies as a whole and has no word that narrows it down."""
+    if not named or any(match.term[:4] != "".join(match.meaning)[:4] for match in named):
+        return False
+    told = {place for match in (*named, *normal) for place in range(match.start, match.end)}
     rest = (word for place, word in enumerate(words) if place not in told)
-    return any(word not in _FILLING for word in rest)
+    return all(word in _FILLING for word in rest)
 
 
 def _meanings(found: Iterable[Match]) -> tuple[str, ...]:

@@ -1,16 +1,18 @@
 """Splits reports by organ without a language model: a table of terms, aware of negation."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
 from medvlp.data.decomposed_report import DecomposedReport
-from medvlp.data.report_clauses import Clause, read_clause, split_clauses
+from medvlp.data.report_clauses import Clause, read_clause, split_clauses, split_items
 from medvlp.data.report_terms import ReportTerms
+from medvlp.data.statements import split_sentences
 from medvlp.data.texts import with_full_stop
 
 _CONCLUSION = "impression"
 _BODY = ("findings", "report")
+_FEW = 2  # anatomies; a clause about more does not say which of them has the finding
 _CACHED = 65_536  # clauses; most of those of normality are in every other report
 
 
@@ -88,20 +90,29 @@ class RuleBasedDecomposer:
     def _read_clause(self, text: str) -> Clause:
         return read_clause(text, self.terms)
 
+    def _clauses(self, text: str) -> Iterator[tuple[Clause, bool]]:
+        """Yield the clauses of a text, and whether each is the first of its sentence."""
+        for sentence in split_sentences(text):
+            first = True
+            for part in split_clauses(sentence):
+                for item in split_items(part, self.terms):
+                    yield self._read(item), first
+                    first = False
+
     def _assign(self, texts: Iterable[str]) -> tuple[dict[str, list[Clause]], list[str]]:
         """Give clauses to organs; the second list is of those that no anatomy takes."""
         found: dict[str, list[Clause]] = {organ: [] for organ in self._names}
         rest: list[str] = []
         for text in texts:
             before: tuple[str, ...] = ()
-            for part in split_clauses(text):
-                clause = self._read(part)
-                anatomies = clause.anatomies
-                if not anatomies and clause.continues:
-                    anatomies = before
-                if not anatomies:
-                    rest.append(part)
+            for clause, is_first in self._clauses(text):
+                inherits = clause.continues or not is_first
+                anatomies = clause.anatomies or (before if inherits else ())
                 before = anatomies
+                if clause.introduces:
+                    continue
+                if not anatomies:
+                    rest.append(clause.text)
                 for organ, name in self._names.items():
                     if name in anatomies:
                         found[organ].append(clause)
@@ -126,7 +137,7 @@ def contradicts(clauses: Iterable[Clause], generic: frozenset[str] = frozenset()
     One calls the whole of it normal and another finds something, or one denies what another
     affirms; words that are too general for that (`generic`) do not count.
     """
-    told = list(clauses)
+    told = [clause for clause in clauses if len(clause.anatomies) <= _FEW]
     affirmed = frozenset[str]().union(*(clause.affirmed for clause in told)) - generic
     denied = frozenset[str]().union(*(clause.denied for clause in told)) - generic
     abnormal = any(clause.status == "abnormal" for clause in told)

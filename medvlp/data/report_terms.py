@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from medvlp.data.tables import nearest
 
 _LISTS = ("ignored", "findings", "generic", "normal", "before", "after", "no_denial", "but")
-_LISTS += ("continues",)
+_LISTS += ("partial", "introductions", "continues")
 _KEYS = ("anatomies", "groups", "implied", *_LISTS)
 _WORD, _TERM = re.compile(r"[^\W_]+(?:'[a-z]+)?"), re.compile(r"[^\W_]+(?:'[a-z]+)?[*#]?")
+_STEM = 3  # letters by which terms that end in * are looked up
 _DIGITS = 2  # of a number in a term: T12
 _OWN = Path(__file__).with_name("report_terms.yaml")
 
@@ -41,9 +42,10 @@ class TermMatcher:
     def __init__(self, terms: Mapping[str, tuple[str, ...]]) -> None:
         self._terms = dict(terms)
         self._by_start: dict[str, list[tuple[list[str], str]]] = {}
-        for term in sorted(terms, key=lambda term: (-len(words_of(term, _TERM)), term)):
+        for term in sorted(terms, key=lambda term: -len(words_of(term, _TERM))):
             words = words_of(term, _TERM)
-            self._by_start.setdefault(words[0][0], []).append((words, term))
+            start = words[0] if words[0].isalnum() else words[0][:-1][:_STEM] + "*"
+            self._by_start.setdefault(start, []).append((words, term))
 
     def find(self, words: Sequence[str]) -> list[Match]:
         """Return every match from left to right; none begins inside another."""
@@ -56,12 +58,21 @@ class TermMatcher:
             place = place + 1 if match is None else match.end
         return found
 
+    def begins(self, words: Sequence[str]) -> bool:
+        """Tell whether a text begins with one of the terms."""
+        return bool(words) and self._at(words, 0) is not None
+
     def _at(self, words: Sequence[str], place: int) -> Match | None:
-        for term_words, term in self._by_start.get(words[place][:1], ()):
-            end = place + len(term_words)
-            if end <= len(words) and all(map(_is, words[place:end], term_words)):
-                return Match(place, end, term, self._terms[term])
-        return None
+        best: Match | None = None
+        word = words[place]
+        for start in (word, *(f"{word[:length]}*" for length in range(1, _STEM + 1))):
+            for term_words, term in self._by_start.get(start, ()):
+                end = place + len(term_words)
+                if best is not None and end <= best.end:
+                    break  # they come from the longest to the shortest
+                if end <= len(words) and all(map(_is, words[place:end], term_words)):
+                    best = Match(place, end, term, self._terms[term])
+        return best
 
 
 class ReportTerms:
@@ -94,7 +105,8 @@ class ReportTerms:
         lists = {name: TermMatcher(dict.fromkeys(table[name], ())) for name in _LISTS}
         self.findings, self.normal = lists["findings"], lists["normal"]
         self.before, self.after, self.but = lists["before"], lists["after"], lists["but"]
-        self.no_denial, self.continues = lists["no_denial"], lists["continues"]
+        self.no_denial, self.partial = lists["no_denial"], lists["partial"]
+        self.introductions, self.continues = lists["introductions"], lists["continues"]
         self.generic = frozenset(table["generic"])
 
     def names_of(self, organs: Iterable[str]) -> dict[str, str]:
