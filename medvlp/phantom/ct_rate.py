@@ -5,7 +5,7 @@ and findings on the grid of each volume, `labels.json` with their ids, `studies.
 side and size of every finding) and `twin.json` (the parameters).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,23 +37,43 @@ def write_ct_rate_twin(
 
 
 def version_writer(
-    title: str, version: int, layout: Layout, *, hard_kinds: Sequence[str] = HARD_KINDS
+    title: str,
+    version: int,
+    layout: Layout,
+    *,
+    hard_kinds: Sequence[str] = HARD_KINDS,
+    write_more: Callable[[Path, list[WrittenSession]], None] | None = None,
 ) -> TwinWriter[Session, WrittenSession]:
-    """Describe a twin of CT-RATE in the layout of one of its versions; see `chest_writer`."""
+    """Describe a twin of CT-RATE in the layout of one of its versions; see `chest_writer`.
+
+    Args:
+        title: See `chest_writer`.
+        version: See `chest_writer`.
+        layout: Of the volumes.
+        hard_kinds: See `chest_writer`.
+        write_more: Writes files of this version alone beside the tables.
+    """
     return chest_writer(
         title,
         version,
         write=partial(write_session, layout),
-        write_tables=partial(_write_tables, layout),
+        write_tables=partial(_write_tables, layout, write_more),
         hard_kinds=hard_kinds,
     )
 
 
-def _write_tables(layout: Layout, root: Path, written: list[WrittenSession]) -> dict[str, Any]:
+def _write_tables(
+    layout: Layout,
+    write_more: Callable[[Path, list[WrittenSession]], None] | None,
+    root: Path,
+    written: list[WrittenSession],
+) -> dict[str, Any]:
     for split in _TABLE_PREFIX:
         folder = root / "dataset" / layout.folder.format(split=split)
         folder.mkdir(parents=True, exist_ok=True)
         _write_split(root / "dataset", split, written)
+    if write_more is not None:
+        write_more(root, written)
     truth = {entry.session.name: entry.truth for entry in written}
     num_volumes = sum(len(entry.metadata) for entry in written)
     return chest_facts(root, [entry.session for entry in written], truth, num_volumes)

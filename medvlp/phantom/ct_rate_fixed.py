@@ -2,7 +2,8 @@
 
 Tables, names and `ground_truth/` are those of the twin of v1; the volumes lie in
 `dataset/{train,valid}_fixed`, TotalSegmentator's masks in `dataset/{train,valid}_mask` (the tree of
-the fVLM repository), and `metadata/no_chest_train.txt` names a volume that is to be left out.
+the fVLM repository), its decomposed reports in `dataset/{desc,conc}_info.json`, and
+`metadata/no_chest_train.txt` names a volume that is to be left out.
 """
 
 from pathlib import Path
@@ -11,13 +12,14 @@ import numpy as np
 
 from medvlp.phantom.ct_rate import version_writer
 from medvlp.phantom.ct_rate_plan import HARD_KINDS, Reconstruction, Session
-from medvlp.phantom.ct_rate_session import Layout, raw_numbers
+from medvlp.phantom.ct_rate_session import Layout, WrittenSession, raw_numbers
 from medvlp.phantom.nifti_file import write_bytes, write_nifti
+from medvlp.phantom.organ_texts import write_organ_texts
 from medvlp.phantom.study import PaintedVolume
 from medvlp.phantom.totalsegmentator import segment
 from medvlp.phantom.twin_parameters import TwinParameters
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: reports split by organ
 _KINDS = (*HARD_KINDS, "raw numbers", "other orientation", "no chest")
 _PADDING_HU = -1024
 
@@ -33,7 +35,9 @@ def write_ct_rate_fixed_twin(
     chest.
     """
     layout = Layout("{split}_fixed", store_fixed)
-    writer = version_writer("CT-RATE fixed", FORMAT_VERSION, layout, hard_kinds=_KINDS)
+    writer = version_writer(
+        "CT-RATE fixed", FORMAT_VERSION, layout, hard_kinds=_KINDS, write_more=_write_organ_texts
+    )
     return writer.build(root, parameters, num_workers=num_workers)
 
 
@@ -63,3 +67,7 @@ def store_fixed(
         listed = dataset / "metadata" / f"no_chest_{session.split}.txt"
         write_bytes(listed, "".join(lines).encode())
     write_nifti(path, array, affine, share=0.6 if volume.truncated else 1.0)
+
+
+def _write_organ_texts(root: Path, written: list[WrittenSession]) -> None:
+    write_organ_texts(root / "dataset", {entry.session.name: entry.report for entry in written})

@@ -12,7 +12,7 @@ from medvlp.phantom.chest_truth import truth_of, write_masks
 from medvlp.phantom.ct_rate_plan import Reconstruction, Session, plan_reconstructions
 from medvlp.phantom.ct_rate_tables import label_row, metadata_row, report_row
 from medvlp.phantom.nifti_file import write_nifti
-from medvlp.phantom.reports import write_report
+from medvlp.phantom.reports import Report, write_report
 from medvlp.phantom.study import PaintedVolume, paint_study
 from medvlp.phantom.tables import Row
 from medvlp.phantom.twin_parameters import TwinParameters
@@ -41,6 +41,7 @@ class WrittenSession:
         reports: A row per volume.
         labels: A row per volume.
         truth: What is true of its findings, for `ground_truth/studies.json`.
+        report: What is said of it.
     """
 
     session: Session
@@ -48,6 +49,7 @@ class WrittenSession:
     reports: list[Row]
     labels: list[Row]
     truth: dict[str, Any]
+    report: Report
 
 
 def write_session(
@@ -74,6 +76,7 @@ def write_session(
         [report_row(volume, report) for volume in volumes],
         [label_row(volume, study) for volume in volumes],
         {"split": session.split, **truth_of(study, files)},
+        report,
     )
 
 

@@ -35,6 +35,7 @@ class Report:
         technique: How the scan was made.
         indication: Why it was made.
         sentences: The sentence of Findings for each label.
+        conclusions: What Impression says of each label that is present.
     """
 
     findings: str
@@ -42,6 +43,7 @@ class Report:
     technique: str
     indication: str
     sentences: Mapping[str, str]
+    conclusions: Mapping[str, str]
 
 
 @lru_cache(maxsize=1)
@@ -66,12 +68,15 @@ def write_report(study: PhantomStudy, rng: np.random.Generator, *, thickness_mm:
         for region in grammar["regions"]
         for name in rng.permutation(region).tolist()
     }
+    present, absent = _impression(slots, rng)
+    said = list(present.values()) or [grammar["normal"]]
     return Report(
         findings=" ".join(sentences.values()),
-        impression=" ".join(_impression(slots, rng)),
+        impression=" ".join([*said, *absent]),
         technique=_pick(grammar["techniques"], rng).format(thickness=f"{thickness_mm:g}"),
         indication=_pick(grammar["indications"], rng),
         sentences=sentences,
+        conclusions=present,
     )
 
 
@@ -148,17 +153,18 @@ def _sentence(name: str, slots: Slots | None, rng: np.random.Generator) -> str:
     return _fill(_pick(options, rng), name, slots or {})
 
 
-def _impression(by_name: Mapping[str, Slots], rng: np.random.Generator) -> list[str]:
-    """Say what is present, each finding in its prompt's words, then part of what is absent."""
-    present, absent = [], []
+def _impression(
+    by_name: Mapping[str, Slots], rng: np.random.Generator
+) -> tuple[dict[str, str], list[str]]:
+    """Say what is present, each finding in its prompt's words, and part of what is absent."""
+    present: dict[str, str] = {}
+    absent: list[str] = []
     for name in rng.permutation(np.asarray(LABELS)).tolist():
         if name in by_name:
-            present.append(prompt(name, True))
+            present[name] = prompt(name, True)
             if rng.random() < _IMPRESSION_DETAIL_SHARE:
                 options = wordings()["findings"][name]["positive"]
-                present.append(_fill(_pick(options, rng), name, by_name[name]))
+                present[name] += f" {_fill(_pick(options, rng), name, by_name[name])}"
         elif rng.random() < _IMPRESSION_NEGATIVE_SHARE:
             absent.append(prompt(name, False))
-    if not by_name:
-        present.append(wordings()["normal"])
-    return present + absent
+    return present, absent

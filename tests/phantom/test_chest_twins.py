@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from medvlp.data.organ_captions import OrganCaptions
 from medvlp.data.preparation import read_scan
 from medvlp.data.rad_chestct import CLASSES
 from medvlp.data.records import StudyRecord
@@ -18,6 +19,7 @@ from medvlp.phantom.canvas import organ_id
 from medvlp.phantom.ct_rate_fixed_source import PhantomCTRateFixed
 from medvlp.phantom.finding import finding_id
 from medvlp.phantom.folder_source import PhantomFolder
+from medvlp.phantom.organ_texts import ORGAN_OF
 from medvlp.phantom.rad_chestct_source import PhantomRadChestCT
 from medvlp.phantom.radgenome_source import PhantomRadGenome
 from medvlp.phantom.source import TwinSource
@@ -265,3 +267,27 @@ def test_ids_of_findings_are_those_of_labels_json(sources: dict[str, TwinSource]
     for source in sources.values():
         ids = json.loads((source.twin_root / "ground_truth/labels.json").read_text())
         assert ids["findings"][str(finding_id("Emphysema"))] == "Emphysema"
+
+
+def test_ct_rate_fixed_splits_its_reports_by_organ(sources: dict[str, TwinSource]) -> None:
+    dataset = sources["ct_rate_fixed"].twin_root / "dataset"
+    files = [str(dataset / f"{kind}_info.json") for kind in ("desc", "conc")]
+    captions = OrganCaptions(*files, organs=["lung", "heart", "esophagus", "aorta"])
+    facts = truth(sources["ct_rate_fixed"])
+    assert captions.studies == sorted(facts)
+    for study, told in facts.items():
+        found = {ORGAN_OF[finding["name"]] for finding in told["findings"]}
+        abnormal = {organ for organ, caption in captions.of(study).items() if caption.abnormal}
+        assert abnormal == found & set(captions.organs)
+
+
+def test_ct_rate_fixed_can_be_all_healthy_or_all_ill(tmp_path: Path) -> None:
+    facts = {}
+    for share in (0.0, 1.0):
+        source = PhantomCTRateFixed(
+            str(tmp_path / str(share)), **SIZES | {"hard_cases": False, "prevalence": share}
+        )
+        source.materialise()
+        facts[share] = [len(study["findings"]) for study in truth(source).values()]
+        assert source.describe()["prevalence"] == share
+    assert max(facts[0.0]) == 0 and 18 in facts[1.0]
