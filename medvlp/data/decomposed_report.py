@@ -19,14 +19,16 @@ class DecomposedReport:
         descriptions: From the findings.
         conclusions: From the impression. An organ that has one is abnormal, unless it begins with
             `normal_sentence`.
-        unassigned: Sentences that are about no organ.
+        unassigned: Clauses that are about no organ.
         contradictions: Organs that are called normal in one place and abnormal in another.
+        num_clauses: Of the report; 0 if the decomposer does not count.
     """
 
     descriptions: OrganTexts
     conclusions: OrganTexts
     unassigned: tuple[str, ...] = ()
     contradictions: tuple[str, ...] = ()
+    num_clauses: int = 0
 
 
 Decomposer = Callable[[Mapping[str, str]], DecomposedReport]

@@ -162,7 +162,7 @@ def read_organ_texts(path: str | Path) -> dict[str, OrganTexts]:
         raise ValueError(f"{path} is no JSON file of decomposed reports: {error}") from None
     if not isinstance(tree, dict):
         raise ValueError(f"{path} holds a {type(tree).__name__}, expected study -> organ -> text")
-    kept, dropped = _sort_out(tree)
+    kept, dropped = sort_out(tree)
     if tree and not any(isinstance(texts, dict) for texts in tree.values()):
         raise ValueError(f"{path}: no study has organs; expected study -> organ -> text")
     if dropped:
@@ -174,7 +174,8 @@ def read_organ_texts(path: str | Path) -> dict[str, OrganTexts]:
     return kept
 
 
-def _sort_out(tree: Mapping[str, Any]) -> tuple[dict[str, OrganTexts], list[str]]:
+def sort_out(tree: Mapping[str, Any]) -> tuple[dict[str, OrganTexts], list[str]]:
+    """Return what is a mapping from organ to text, and the names of what is not."""
     kept: dict[str, OrganTexts] = {}
     dropped: list[str] = []
     for study, texts in tree.items():

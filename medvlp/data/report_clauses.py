@@ -86,7 +86,6 @@ def read_clause(text: str, terms: ReportTerms) -> Clause:
     """
     words = words_of(_ASIDE.sub(" ", text)) or words_of(text)
     named = terms.named.find(words)
-    anatomies = _meanings(named) or _meanings(terms.implied.find(words))
     said = list(words)
     for match in terms.no_denial.find(words):
         said[match.start : match.end] = [""] * (match.end - match.start)
@@ -97,6 +96,7 @@ def read_clause(text: str, terms: ReportTerms) -> Clause:
         status = "abnormal"
     elif normal or has_denial:
         status = "normal"
+    anatomies = _anatomies(named, status) or _meanings(terms.implied.find(words))
     if terms.partial.find(words):
         denied = frozenset()
     sweeping = status == "normal" and bool(normal) and _is_sweeping(words, named, normal)
@@ -152,6 +152,21 @@ def _is_sweeping(words: Sequence[str], named: Sequence[Match], normal: Sequence[
     told = {place for match in (*named, *normal) for place in range(match.start, match.end)}
     rest = (word for place, word in enumerate(words) if place not in told)
     return all(word in _FILLING for word in rest)
+
+
+def _anatomies(named: Sequence[Match], status: Status) -> tuple[str, ...]:
+    """Return the anatomies that a clause is about.
+
+    One that names a part of a group is not about the group ("in the upper abdominal organs, a cyst
+    in the liver"), and a finding of a named anatomy is not one of the group beside it.
+    """
+    single = {name for match in named if len(match.meaning) == 1 for name in match.meaning}
+    return _meanings(
+        match
+        for match in named
+        if len(match.meaning) == 1
+        or not (single if status == "abnormal" else single.intersection(match.meaning))
+    )
 
 
 def _meanings(found: Iterable[Match]) -> tuple[str, ...]:

@@ -63,8 +63,8 @@ class RuleBasedDecomposer:
         body = [sections[named]] if named else []
         if not named and _CONCLUSION not in sections:
             body = list(sections.values())
-        found, first = self._assign(body)
-        concluded, second = self._assign([sections.get(_CONCLUSION, "")])
+        found, first, read = self._assign(body)
+        concluded, second, read_last = self._assign([sections.get(_CONCLUSION, "")])
         descriptions: dict[str, str] = {}
         conclusions: dict[str, str] = {}
         contradictions: list[str] = []
@@ -76,7 +76,13 @@ class RuleBasedDecomposer:
                 conclusions[organ] = _text(conclusion)
             if contradicts([*found[organ], *concluded[organ]], self.terms.generic):
                 contradictions.append(organ)
-        return DecomposedReport(descriptions, conclusions, (*first, *second), tuple(contradictions))
+        return DecomposedReport(
+            descriptions,
+            conclusions,
+            unassigned=(*first, *second),
+            contradictions=tuple(contradictions),
+            num_clauses=read + read_last,
+        )
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out the cache: workers that are spawned start with an empty one."""
@@ -99,10 +105,11 @@ class RuleBasedDecomposer:
                     yield self._read(item), first
                     first = False
 
-    def _assign(self, texts: Iterable[str]) -> tuple[dict[str, list[Clause]], list[str]]:
-        """Give clauses to organs; the second list is of those that no anatomy takes."""
+    def _assign(self, texts: Iterable[str]) -> tuple[dict[str, list[Clause]], list[str], int]:
+        """Return clauses by organ, those that are about no anatomy, and the number of all."""
         found: dict[str, list[Clause]] = {organ: [] for organ in self._names}
         rest: list[str] = []
+        num_clauses = 0
         for text in texts:
             before: tuple[str, ...] = ()
             for clause, is_first in self._clauses(text):
@@ -111,12 +118,13 @@ class RuleBasedDecomposer:
                 before = anatomies
                 if clause.introduces:
                     continue
+                num_clauses += 1
                 if not anatomies:
                     rest.append(clause.text)
                 for organ, name in self._names.items():
                     if name in anatomies:
                         found[organ].append(clause)
-        return found, rest
+        return found, rest, num_clauses
 
     def _parts(
         self, found: list[Clause], concluded: list[Clause]

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -68,11 +70,11 @@ def test_organs_are_checked():
 def test_a_batch_says_which_organ_each_text_is_about():
     sampler = OrganCaptionSampler(["lung", "heart"])
     samples = [sample(name, sampler(REPORT, RNG)) for name in "ab"]
-    batch = Collate(tokenizer, "hash")(samples)
+    batch: Any = Collate(tokenizer, "hash")(samples)
     assert batch["text_organ"].tolist() == [0, 1, 0, 1]
     assert batch["text_normal"].tolist() == [True, False, True, False]
     assert batch["text_caption"][0] == batch["text_caption"][2] > 0
-    moved = move(batch, torch.device("meta"))
+    moved: Any = move(batch, torch.device("meta"))
     assert moved["text_organ"].device.type == "cpu"
     assert moved["text_study"].device.type == "meta"
 
