@@ -8,6 +8,7 @@ import sys
 VERBS = {
     "train": "train an experiment; without arguments the embedded default",
     "evaluate": "validate, test or predict with a checkpoint",
+    "compare": "paired statistics of two runs on the same samples",
     "pointing_game": "do activation maps lie on the findings of a twin?",
     "linear_probe": "what a linear classifier makes of frozen features, few-shot too",
     "predict": "one study, or 2D images over texts: findings, embedding, maps",
