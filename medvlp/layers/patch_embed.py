@@ -102,6 +102,9 @@ class ConvStemPatchEmbed(nn.Module):
 
     Learns from raw voxels in far fewer steps than a plain patch embedding, at small sizes.
 
+    Attributes:
+        patch_size: Voxels of a token: those of the last stage.
+
     Args:
         in_channels: Channels of the volume.
         patch_size: Voxels of a patch of the first, linear embedding.
@@ -128,6 +131,9 @@ class ConvStemPatchEmbed(nn.Module):
             )
         self.in_channels = in_channels
         self.embed_dim = embed_dim
+        deep, high, wide = as_size(patch_size, "patch_size")
+        scale = 2**num_stages
+        self.patch_size: Size3D = (scale * deep, scale * high, scale * wide)
         widths = [embed_dim // 2**i for i in range(num_stages, -1, -1)]
         self.stem = PatchEmbed3D(in_channels, patch_size, widths[0])
         self.stages = nn.ModuleList(

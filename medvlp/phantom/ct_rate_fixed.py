@@ -2,7 +2,7 @@
 
 Tables, names and `ground_truth/` are those of the twin of v1; the volumes lie in
 `dataset/{train,valid}_fixed`, TotalSegmentator's masks in `dataset/{train,valid}_mask` (the tree of
-the fVLM repository), its decomposed reports in `dataset/{desc,conc}_info.json`, and
+the fVLM repository), its decomposed reports in `{desc,conc}_info.json`, and
 `metadata/no_chest_train.txt` names a volume that is to be left out.
 """
 
@@ -70,4 +70,4 @@ def store_fixed(
 
 
 def _write_organ_texts(root: Path, written: list[WrittenSession]) -> None:
-    write_organ_texts(root / "dataset", {entry.session.name: entry.report for entry in written})
+    write_organ_texts(root, {entry.session.name: entry.report for entry in written})

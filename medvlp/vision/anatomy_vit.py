@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from medvlp.layers.attention import AttentionBackend
 from medvlp.layers.block import Block
-from medvlp.layers.patch_embed import PatchEmbed3D
+from medvlp.layers.patch_embed import ConvStemPatchEmbed, PatchEmbed3D
 from medvlp.layers.pos_embed import resample_grid
 from medvlp.layers.size import as_size
 
@@ -41,7 +41,7 @@ class AnatomyViT(nn.Module):
 
     def __init__(
         self,
-        patch_embed: PatchEmbed3D,
+        patch_embed: PatchEmbed3D | ConvStemPatchEmbed,
         grid: Sequence[int],
         *,
         depth: int,

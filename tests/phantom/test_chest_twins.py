@@ -270,8 +270,8 @@ def test_ids_of_findings_are_those_of_labels_json(sources: dict[str, TwinSource]
 
 
 def test_ct_rate_fixed_splits_its_reports_by_organ(sources: dict[str, TwinSource]) -> None:
-    dataset = sources["ct_rate_fixed"].twin_root / "dataset"
-    files = [str(dataset / f"{kind}_info.json") for kind in ("desc", "conc")]
+    root = sources["ct_rate_fixed"].twin_root
+    files = [str(root / f"{kind}_info.json") for kind in ("desc", "conc")]
     captions = OrganCaptions(*files, organs=["lung", "heart", "esophagus", "aorta"])
     facts = truth(sources["ct_rate_fixed"])
     assert captions.studies == sorted(facts)
