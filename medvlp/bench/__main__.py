@@ -9,6 +9,7 @@ from medvlp.bench.options import build_parser
 BENCHMARKS = {
     "trunk": "forward pass of full-size image towers against their bare matrix products",
     "ragged": "studies of unequal numbers of scans: packed against padded to the longest",
+    "anatomy": "organs of a volume: windows that agree in one pass, against one for each organ",
     "step": "overhead of the framework over a plain PyTorch loop on the same training step",
     "phantom": "volumes per second of the phantom generator",
     "data": "reader, preparation, cache and loader of CT, against what others do",

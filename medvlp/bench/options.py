@@ -14,6 +14,7 @@ RAGGED_TRUNK = "hlip_vit_base_multiscan_h2_token1176"
 RAGGED_SCANS = (1, 2, 2, 3, 4, 4, 5, 8)  # 29 of 64: 45 % of the longest
 DATA_PARTS = ("reader", "prepare", "crop", "whole", "codec", "loader")
 EXPERIMENT = "phantom/hlip_ctrate"
+ANATOMY_EXPERIMENT = "phantom/fvlm_ctrate"
 
 
 def build_parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -45,6 +46,15 @@ def _ragged(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attention", choices=("sdpa", "varlen", "flash"), default="sdpa")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+
+
+def _anatomy(parser: argparse.ArgumentParser) -> None:
+    _experiment(parser, ANATOMY_EXPERIMENT)
+    parser.add_argument("--recipe", metavar="NAME", help="of conf/data/recipe, for another one")
+    parser.add_argument("--studies", type=int, default=8, help="of the test split")
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
 
@@ -92,8 +102,8 @@ def _text(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1)
 
 
-def _experiment(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--experiment", default=EXPERIMENT)
+def _experiment(parser: argparse.ArgumentParser, default: str = EXPERIMENT) -> None:
+    parser.add_argument("--experiment", default=default)
     parser.add_argument(
         "--overrides",
         nargs="*",
@@ -106,6 +116,7 @@ def _experiment(parser: argparse.ArgumentParser) -> None:
 _ADD: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "trunk": _trunk,
     "ragged": _ragged,
+    "anatomy": _anatomy,
     "step": _step,
     "phantom": _phantom,
     "data": _data,
