@@ -22,8 +22,8 @@ class AnatomyMask:
     """Which labels of a mask make up which anatomy, and where its voxels are.
 
     Args:
-        anatomies: Name to the labels that are merged into it. The order gives the ids 1, 2, ...;
-            all other labels become 0.
+        anatomies: Name to the labels that are merged into it; one without labels stays absent.
+            The order gives the ids 1, 2, ...; all other labels become 0.
         grid: "affine": voxels are where the headers of mask and image say, whatever the two grids
             are. "index": the mask is stored voxel for voxel like the image, whatever its header
             says.
@@ -31,8 +31,8 @@ class AnatomyMask:
 
     def __init__(self, anatomies: dict[str, list[int]], grid: MaskGrid = "affine") -> None:
         labels = [label for group in anatomies.values() for label in group]
-        if not all(anatomies.values()) or not labels or min(labels) < 1:
-            raise ValueError(f"anatomies is {anatomies}, expected labels from 1 for each name")
+        if not labels or min(labels) < 1:
+            raise ValueError(f"anatomies is {anatomies}, expected names with labels from 1")
         if len(set(labels)) < len(labels) or len(anatomies) > np.iinfo(np.uint8).max:
             raise ValueError(f"anatomies is {anatomies}: a label may belong to one name only")
         self.anatomies = {
@@ -62,7 +62,8 @@ class AnatomyMask:
                 f"the anatomy mask holds numbers from {labels.min():g} to {labels.max():g}, "
                 f"expected labels: whole numbers from 0 to {_LARGEST}"
             )
-        table = np.zeros(max(high, *map(max, self.anatomies.values())) + 1, np.uint8)
+        known = max(label for group in self.anatomies.values() for label in group)
+        table = np.zeros(max(high, known) + 1, np.uint8)
         for number, group in enumerate(self.anatomies.values(), start=1):
             table[group] = number
         merged = table[whole]

@@ -100,6 +100,23 @@ class AnatomySystem(BaseSystem):
             fresh = self.trainer.state.fn == TrainerFn.FITTING
             self.teacher.begin(self.model, self._init if fresh else None)
 
+    def setup(self, stage: str) -> None:
+        """Refuse data whose masks or texts count organs in another order.
+
+        Raises:
+            ValueError: If they do.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        mask = getattr(getattr(data, "recipe", None), "mask", None)
+        said = {"data.recipe.mask.anatomies": getattr(mask, "names", None)}
+        said["data.texts.organs"] = getattr(getattr(data, "texts", None), "organs", None)
+        for key, organs in said.items():
+            if organs is not None and tuple(organs) != self.model.organs:
+                raise ValueError(
+                    f"{key} has {', '.join(organs)}, the model {', '.join(self.model.organs)}; "
+                    "both must name the same organs in the same order"
+                )
+
     def trained_module(self) -> nn.Module:
         """Train the second model of a co-teaching as well."""
         return self.model if self.teacher is None else nn.ModuleList([self.model, self.teacher])

@@ -35,6 +35,11 @@ def test_labels_are_merged_in_the_order_of_the_names() -> None:
     assert swapped.describe() != rule.describe()
 
 
+def test_an_anatomy_without_labels_stays_absent() -> None:
+    rule = AnatomyMask({"lung": [10], "face": [], "heart": [51]})
+    assert rule.merge(np.array([[[10, 51, 52]]], np.int16)).tolist() == [[[1, 3, 0]]]
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

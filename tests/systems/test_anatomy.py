@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -152,3 +153,13 @@ def test_a_run_whose_patients_are_all_normal_goes_on_and_says_so_once(caplog):
 def test_a_loss_of_other_organs_is_refused():
     with pytest.raises(ValueError, match="lung, aorta, the model lung, heart, aorta"):
         make_system(loss=AnatomyContrastiveLoss(["lung", "aorta"]))
+
+
+@pytest.mark.parametrize("part", ["recipe", "texts"])
+def test_data_that_count_organs_otherwise_are_refused(part):
+    organs = SimpleNamespace(organs=ORGANS[::-1], mask=SimpleNamespace(names=ORGANS[::-1]))
+    trainer = SimpleNamespace(datamodule=SimpleNamespace(**{part: organs}))
+    system = make_system()
+    system._trainer = trainer  # pyright: ignore
+    with pytest.raises(ValueError, match=r"data\..* has aorta, heart, lung, the model lung"):
+        system.setup("fit")
