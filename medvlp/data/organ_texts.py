@@ -54,6 +54,17 @@ class OrganCaptionSampler(TextSampler):
         report = self.decomposed(sections)
         return [self._unit(number, organ, report) for number, organ in enumerate(self.organs)]
 
+    def remarks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
+        """Tell of reports that are not split, and of those that contradict themselves."""
+        if from_sections(sections) is not None:
+            return ()
+        if self.decomposer is None:
+            return ("have a report that is not split by organ: all their organs count as normal",)
+        return tuple(
+            f"contradict themselves about the {organ}: it counts as abnormal"
+            for organ in self.decomposed(sections).contradictions
+        )
+
     def decomposed(self, sections: Mapping[str, str]) -> DecomposedReport:
         """Return what the sections say of organs, or split the report if they do not."""
         report = from_sections(sections)

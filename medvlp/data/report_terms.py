@@ -12,6 +12,8 @@ _LISTS += ("partial", "introductions", "continues")
 _KEYS = ("anatomies", "groups", "implied", *_LISTS)
 _WORD, _TERM = re.compile(r"[^\W_]+(?:'[a-z]+)?"), re.compile(r"[^\W_]+(?:'[a-z]+)?[*#]?")
 _STEM = 3  # letters by which terms that end in * are looked up
+_KNOWN = 20_000  # words whose terms are remembered
+_Candidates = tuple[tuple[list[str], str], ...]
 _DIGITS = 2  # of a number in a term: T12
 _OWN = Path(__file__).with_name("report_terms.yaml")
 
@@ -41,8 +43,9 @@ class TermMatcher:
 
     def __init__(self, terms: Mapping[str, tuple[str, ...]]) -> None:
         self._terms = dict(terms)
+        self._known: dict[str, _Candidates] = {}
         self._by_start: dict[str, list[tuple[list[str], str]]] = {}
-        for term in sorted(terms, key=lambda term: -len(words_of(term, _TERM))):
+        for term in terms:
             words = words_of(term, _TERM)
             start = words[0] if words[0].isalnum() else words[0][:-1][:_STEM] + "*"
             self._by_start.setdefault(start, []).append((words, term))
@@ -63,16 +66,22 @@ class TermMatcher:
         return bool(words) and self._at(words, 0) is not None
 
     def _at(self, words: Sequence[str], place: int) -> Match | None:
-        best: Match | None = None
-        word = words[place]
-        for start in (word, *(f"{word[:length]}*" for length in range(1, _STEM + 1))):
-            for term_words, term in self._by_start.get(start, ()):
-                end = place + len(term_words)
-                if best is not None and end <= best.end:
-                    break  # they come from the longest to the shortest
-                if end <= len(words) and all(map(_is, words[place:end], term_words)):
-                    best = Match(place, end, term, self._terms[term])
-        return best
+        for term_words, term in self._candidates(words[place]):
+            end = place + len(term_words)
+            if end <= len(words) and all(map(_is, words[place:end], term_words)):
+                return Match(place, end, term, self._terms[term])
+        return None
+
+    def _candidates(self, word: str) -> _Candidates:
+        """List the terms that a word may begin, the longest first."""
+        found = self._known.get(word)
+        if found is None:
+            starts = (word, *(f"{word[:length]}*" for length in range(1, _STEM + 1)))
+            terms = [term for start in starts for term in self._by_start.get(start, ())]
+            found = tuple(sorted(terms, key=lambda term: -len(term[0])))
+            if len(self._known) < _KNOWN:
+                self._known[word] = found
+        return found
 
 
 class ReportTerms:

@@ -66,6 +66,10 @@ class TextSampler(ABC):
         """Name the sections that are wanted and not there; the DataModule counts them."""
         return ()
 
+    def remarks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
+        """Say what is odd about a report; the DataModule counts equal remarks."""
+        return ()
+
 
 class ReportText(TextSampler):
     """The whole report as one text, as HLIP publishes it for CT-RATE (its raw annotation).

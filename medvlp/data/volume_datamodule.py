@@ -201,7 +201,7 @@ class VolumeDataModule(LightningDataModule):
             )
             rows = np.setdiff1d(rows, silent)
         if texts is not None and training:
-            self._warn_of_lacking_sections(manifest, rows, texts)
+            self._warn_of_reports(manifest, rows, texts)
         dataset = VolumeDataset(
             manifest,
             self.recipe,
@@ -218,18 +218,17 @@ class VolumeDataModule(LightningDataModule):
             dataset.load_into_memory()
         return dataset
 
-    def _warn_of_lacking_sections(
-        self, manifest: Manifest, rows: np.ndarray, texts: TextSampler
-    ) -> None:
-        lacking = Counter(name for row in rows for name in texts.lacks(manifest[int(row)]["texts"]))
-        for name, count in lacking.items():
-            _LOG.warning(
-                "%d of %d training studies have no section %r: %s goes on without it",
-                count,
-                len(rows),
-                name,
-                type(texts).__name__,
+    def _warn_of_reports(self, manifest: Manifest, rows: np.ndarray, texts: TextSampler) -> None:
+        remarks: Counter[str] = Counter()
+        for row in rows:
+            sections = manifest[int(row)]["texts"]
+            remarks.update(texts.remarks(sections))
+            remarks.update(
+                f"have no section {name!r}: {type(texts).__name__} goes on without it"
+                for name in texts.lacks(sections)
             )
+        for remark, count in remarks.items():
+            _LOG.warning("%d of %d training studies %s", count, len(rows), remark)
 
     def _loader(self, split: str) -> ResumableLoader:
         dataset = self.datasets[split]

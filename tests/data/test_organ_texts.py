@@ -60,6 +60,18 @@ def test_published_takes_an_unsplit_report_for_normal_unless_a_decomposer_splits
     assert (heart.text, heart.normal) == ("Cardiomegaly.Large.", False)
 
 
+def test_what_is_odd_about_a_report_is_told():
+    report = {"findings": "The heart is normal. Pericardial effusion."}
+    sampler = OrganCaptionSampler(["heart"])
+    assert sampler.remarks(report) == (
+        "contradict themselves about the heart: it counts as abnormal",
+    )
+    assert not sampler(report, RNG)[0].normal
+    assert sampler.remarks(REPORT) == sampler.remarks({"findings/heart": "Large."}) == ()
+    (remark,) = OrganCaptionSampler(["heart"], compat="published").remarks(report)
+    assert remark.startswith("have a report that is not split")
+
+
 def test_organs_are_checked():
     with pytest.raises(ValueError, match="each once"):
         OrganCaptionSampler(["lung", "lung"])
