@@ -2,21 +2,36 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from medvlp.data.scan import reorient
 from medvlp.evaluation.activation import normalised
 from medvlp.prediction.study import StudyScan
+from medvlp.types import Spacing3D
 
 HIDDEN_BELOW = 0.25
 _ALPHA = 0.3
 _PUBLISHED_DPI = 300
 _DISPLAY = "IPL"  # rows downwards to the feet or the back, columns to the patient's left
 _PLANES = (("axial", 0), ("coronal", 1), ("sagittal", 2))
+
+
+class Shown(NamedTuple):
+    """A volume to be drawn.
+
+    Attributes:
+        image: Grey values.
+        orientation: Letters of its axes.
+        spacing_mm: Of its voxels (d, h, w).
+    """
+
+    image: Float[np.ndarray, "D H W"]
+    orientation: str
+    spacing_mm: Spacing3D
 
 
 def published_picture(
@@ -52,9 +67,7 @@ def published_picture(
 def overlay_picture(
     path: Path, scan: StudyScan, values: Float[np.ndarray, "D H W"], title: str
 ) -> None:
-    """Draw three planes through the maximum of a map, the patient upright.
-
-    The map is scaled to [0, 1] over the scan; below 0.25 it is hidden. A cross marks the maximum.
+    """Draw three planes through the maximum of a map over a scan, see `overlay_planes`.
 
     Args:
         path: PNG.
@@ -62,19 +75,44 @@ def overlay_picture(
         values: The map of this scan on the network's voxels.
         title: Above the planes.
     """
-    letters = scan.grid.orientation
-    grey, axes_of = reorient(scan.image[0].numpy(), letters, _DISPLAY)
+    shown = Shown(scan.image[0].numpy(), scan.grid.orientation, scan.spacing_mm)
+    overlay_planes(path, shown, values, title)
+
+
+def overlay_planes(
+    path: Path,
+    shown: Shown,
+    values: Float[np.ndarray, "D H W"],
+    title: str,
+    *,
+    region: Bool[np.ndarray, "D H W"] | None = None,
+) -> None:
+    """Draw three planes through the maximum of a map, the patient upright.
+
+    The map is scaled to [0, 1] over the scan; below 0.25 it is hidden. A cross marks the maximum.
+
+    Args:
+        path: PNG.
+        shown: What lies below the map.
+        values: On the same voxels.
+        title: Above the planes.
+        region: Whose outline is drawn.
+    """
+    grey, axes_of = reorient(shown.image, shown.orientation, _DISPLAY)
     scaled = normalised(torch.from_numpy(values), [0, 1, 2]).numpy()
-    shown, _ = reorient(scaled, letters, _DISPLAY)
-    spacing = [scan.spacing_mm[axis] for axis in axes_of]
-    peak = _middle_of_maximum(shown)
+    upright, _ = reorient(scaled, shown.orientation, _DISPLAY)
+    marked = None if region is None else reorient(region, shown.orientation, _DISPLAY)[0]
+    spacing = [shown.spacing_mm[axis] for axis in axes_of]
+    peak = _middle_of_maximum(upright)
     figure = _figure(figsize=(10.5, 3.9), layout="constrained")
     figure.suptitle(title, fontsize=10)
     for ax, (plane, normal) in zip(figure.subplots(1, 3), _PLANES, strict=True):
         down, across = (axis for axis in range(3) if axis != normal)
         aspect = {"aspect": spacing[down] / spacing[across]}
         ax.imshow(np.take(grey, peak[normal], normal), cmap="gray", **aspect)
-        _lay_over(ax, np.take(shown, peak[normal], normal), **aspect)
+        _lay_over(ax, np.take(upright, peak[normal], normal), **aspect)
+        if marked is not None and np.take(marked, peak[normal], normal).any():
+            ax.contour(np.take(marked, peak[normal], normal), [0.5], colors="white", linewidths=0.7)
         ax.plot(peak[across], peak[down], "+", color="white", markersize=12)
         ax.set_xticks([])
         ax.set_yticks([])
