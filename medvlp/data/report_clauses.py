@@ -70,7 +70,8 @@ def split_items(clause: str, terms: ReportTerms) -> list[str]:
     for part in parts:
         heard = words_of(part)
         anatomies = {*_meanings(terms.named.find(heard) or terms.implied.find(heard))}
-        if items and (not anatomies or not last or anatomies & last):
+        joined = not anatomies or not last or anatomies & last or _NO_SUBJECT.match(part)
+        if items and joined:
             items[-1] += f", {part}"
             last |= anatomies
         else:
@@ -96,7 +97,10 @@ def read_clause(text: str, terms: ReportTerms) -> Clause:
         status = "abnormal"
     elif normal or has_denial:
         status = "normal"
-    anatomies = _anatomies(named, status) or _meanings(terms.implied.find(words))
+    places = {match.end for match in terms.places.find(words)}
+    subjects = [match for match in named if not places & {*range(match.start - 1, match.start + 1)}]
+    anatomies = _anatomies(subjects, status) or _meanings(terms.implied.find(words))
+    anatomies = anatomies or _anatomies(named, status)
     if terms.partial.find(words):
         denied = frozenset()
     sweeping = status == "normal" and bool(normal) and _is_sweeping(words, named, normal)

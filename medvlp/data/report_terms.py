@@ -7,7 +7,17 @@ from typing import Any, NamedTuple
 
 from medvlp.data.tables import nearest
 
-_LISTS = ("ignored", "findings", "generic", "normal", "before", "after", "no_denial", "but")
+_LISTS = (
+    "ignored",
+    "places",
+    "findings",
+    "generic",
+    "normal",
+    "before",
+    "after",
+    "no_denial",
+    "but",
+)
 _LISTS += ("partial", "introductions", "continues")
 _KEYS = ("anatomies", "groups", "implied", *_LISTS)
 _WORD, _TERM = re.compile(r"[^\W_]+(?:'[a-z]+)?"), re.compile(r"[^\W_]+(?:'[a-z]+)?[*#]?")
@@ -112,6 +122,7 @@ class ReportTerms:
             raise ValueError(f"{self.path}: {name!r} is no anatomy{nearest(name, own)}")
         self.named, self.implied = TermMatcher(meanings), TermMatcher(implied)
         lists = {name: TermMatcher(dict.fromkeys(table[name], ())) for name in _LISTS}
+        self.places = lists["places"]
         self.findings, self.normal = lists["findings"], lists["normal"]
         self.before, self.after, self.but = lists["before"], lists["after"], lists["but"]
         self.no_denial, self.partial = lists["no_denial"], lists["partial"]
