@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from medvlp import config, predict
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-HLIP, UNIMED = "hlip_ctrate", "unimed_vitb16"
+HLIP, UNIMED, FVLM = "hlip_ctrate", "unimed_vitb16", "fvlm_ctrate"
 BASE = {
     (HLIP, "Published flags: training"): (["experiment=hlip_ctrate"], "train"),
     (HLIP, "Published flags: preparation"): (["data=ct_rate"], "prepare"),
@@ -17,6 +17,9 @@ BASE = {
     (UNIMED, "Published options: training"): (["experiment=unimed_vitb16"], "train"),
     (UNIMED, "Published options: evaluation"): (["experiment=unimed_vitb16"], "train"),
     (UNIMED, "Published options: preparation"): (["data=unimed/all"], "prepare"),
+    (FVLM, "Published options: training"): (["experiment=fvlm_ctrate"], "train"),
+    (FVLM, "Published options: preparation"): (["data=ct_rate_fvlm"], "prepare"),
+    (FVLM, "Published options: evaluation"): (["experiment=fvlm_ctrate"], "train"),
 }
 PUBLISHED_COMMAND = (
     "json-root data-root train-data input-info zeroshot-ct-rate zeroshot-template "
@@ -28,6 +31,13 @@ PUBLISHED_CONFIGURATION = (  # what the run configurations of UniMed-CLIP set
     "train_data_upsampling_factors workers batch_size epochs eval_freq model name force_quick_gelu "
     "warmup seed local_loss gather_with_grad nodes ngpus imagenet_val report_to lr "
     "tokenizer_context_length text_encoder_model_name grad_checkpointing pretrained"
+)
+FVLM_CONFIGURATION = (  # what fVLM's run configuration sets
+    "arch model_type ckpt_path load_pretrained load_finetuned max_txt_len max_txt_len_conc "
+    "max_txt_len_desc queue_size alpha coco_caption vis_processor text_processor image_size task "
+    "lr_sched init_lr min_lr warmup_lr weight_decay max_epoch batch_size_train batch_size_eval "
+    "num_workers warmup_steps log_freq seed output_dir amp resume_ckpt_path evaluate train_splits "
+    "device world_size dist_url distributed"
 )
 
 
@@ -91,6 +101,12 @@ def test_every_option_of_the_published_configurations_is_in_the_table() -> None:
     table = rows(UNIMED, "Published options: training")
     named = {option for options, _ in table for option in re.findall(r"`(\w+)`", options)}
     assert set(PUBLISHED_CONFIGURATION.split()) <= named
+
+
+def test_every_option_of_fvlms_configuration_is_in_the_table() -> None:
+    table = rows(FVLM, "Published options: training")
+    named = {option for options, _ in table for option in re.findall(r"`(\w+)`", options)}
+    assert set(FVLM_CONFIGURATION.split()) <= named
 
 
 def test_what_stands_for_an_option_of_submission_is_in_the_script() -> None:
