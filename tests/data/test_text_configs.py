@@ -27,6 +27,11 @@ def test_every_option_makes_texts(file: Path) -> None:
     twin = parser.instantiate(parsed).texts
     ours, theirs = (one(SECTIONS, np.random.default_rng(0)) for one in (sampler, twin))
     assert ours == theirs
-    number = {"organ_captions": 4, "sentence_and_findings": 2, "sentence_and_report": 2}
+    number = {
+        "organ_captions": 4,
+        "organ_conclusions": 4,
+        "sentence_and_findings": 2,
+        "sentence_and_report": 2,
+    }
     assert len(ours) == number.get(file.stem, 1)
     assert all(unit.text and "{" not in unit.text for unit in ours)
