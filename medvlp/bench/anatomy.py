@@ -94,6 +94,7 @@ def run(options: argparse.Namespace) -> None:
             if not path.is_file():
                 raise ConfigError(f"no recipe {options.recipe!r} in conf/data/recipe")
             tree["data"]["recipe"] = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        tree["data"]["tokenizer"] = None  # no texts
         model = build(tree["model"]).to(device)
         studies = list(islice(test_studies(tree["data"], device), options.studies))
         window, multiple = tree["system"]["window"], tree["system"]["multiple"]
