@@ -1,6 +1,6 @@
 """Maps of organs of a prepared study as files: NIfTI in the scan's world, and pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,17 +47,22 @@ def read_organ_study(manifest: Manifest, recipe: Recipe, study: Row, scan: int =
     def read_field(name: str, region: Any) -> np.ndarray:
         return manifest.cache.read(facts["scan_id"], region, field=name)
 
-    inputs = recipe.inputs(read_field, facts)
-    image = inputs["image"]
-    affine = np.array(facts["affine"], np.float64)
+    return organ_study(study["study_id"], recipe.inputs(read_field, facts), facts)
+
+
+def organ_study(study_id: str, inputs: Mapping[str, Tensor], facts: Row) -> OrganStudy:
+    """Put a prepared scan together.
+
+    Args:
+        study_id: Of the study.
+        inputs: What the recipe gives in evaluation, see `Recipe.inputs`.
+        facts: Of the preparation: shape and affine of what was stored.
+    """
+    image, affine = inputs["image"], np.array(facts["affine"], np.float64)
     padding = [(n - m) // 2 for n, m in zip(image.shape[1:], facts["shape"], strict=True)]
     affine[:3, 3] -= affine[:3, :3] @ padding
-    return OrganStudy(
-        study["study_id"],
-        image[None],
-        inputs["anatomy_mask"][None],
-        affine[:, [2, 1, 0, 3]],
-    )
+    mask = inputs["anatomy_mask"]
+    return OrganStudy(study_id, image[None], mask[None], affine[:, [2, 1, 0, 3]])
 
 
 def write_organ_heat(
