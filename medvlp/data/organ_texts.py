@@ -55,14 +55,15 @@ class OrganCaptionSampler(TextSampler):
         return [self._unit(number, organ, report) for number, organ in enumerate(self.organs)]
 
     def remarks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
-        """Tell of reports that are not split, and of those that contradict themselves."""
-        if from_sections(sections) is not None:
-            return ()
-        if self.decomposer is None:
+        """Tell of reports that are not split, name none of the organs or contradict themselves."""
+        if self.decomposer is None and from_sections(sections) is None:
             return ("have a report that is not split by organ: all their organs count as normal",)
+        report = self.decomposed(sections)
+        if not any(report.descriptions.get(o) or report.conclusions.get(o) for o in self.organs):
+            return (f"say nothing of any of the organs {', '.join(self.organs)}: all are normal",)
         return tuple(
             f"contradict themselves about the {organ}: it counts as abnormal"
-            for organ in self.decomposed(sections).contradictions
+            for organ in report.contradictions
         )
 
     def decomposed(self, sections: Mapping[str, str]) -> DecomposedReport:

@@ -68,6 +68,9 @@ def test_what_is_odd_about_a_report_is_told():
     )
     assert not sampler(report, RNG)[0].normal
     assert sampler.remarks(REPORT) == sampler.remarks({"findings/heart": "Large."}) == ()
+    assert OrganCaptionSampler(["lung", "aorta"]).remarks({"findings/heart": "Large."}) == (
+        "say nothing of any of the organs lung, aorta: all are normal",
+    )
     (remark,) = OrganCaptionSampler(["heart"], compat="published").remarks(report)
     assert remark.startswith("have a report that is not split")
 
