@@ -1,14 +1,22 @@
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from medvlp.data.ct_rate import CTRate
+from medvlp.data.ct_recipe import CTRecipe
+from medvlp.data.engine import LocalEngine
 from medvlp.data.organ_captions import OrganCaptions
 from medvlp.data.organ_reports import WithOrganTexts
 from medvlp.data.organ_texts import OrganCaptionSampler
 from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
+from medvlp.data.volume_datamodule import VolumeDataModule
+
+from .conftest import CTRateTree
+from .test_volume_datamodule import Letters
 
 ORGANS = ("lung", "heart", "aorta")
 DESCRIPTIONS = {"a": {"lung": "A nodule", "aorta": ""}, "x": {"lung": "Clear"}}
@@ -72,3 +80,30 @@ def test_without_files_it_is_the_data_set(files):
     assert WithOrganTexts(Source(), *files).describe()["organ_texts"] == list(files)
     with pytest.raises(ValueError, match="both files"):
         WithOrganTexts(Source(), files[0])
+
+
+def test_batches_have_the_captions_and_what_is_odd_is_counted(
+    tree: CTRateTree, recipe: CTRecipe, files, tmp_path, caplog
+):
+    tree.write()
+    studies = {study.study_id: study for study in CTRate(str(tree.root)).studies()}
+    Path(files[0]).write_text(json.dumps({name: {"lung": f"Of {name}"} for name in studies}))
+    module = VolumeDataModule(
+        WithOrganTexts(CTRate(str(tree.root)), *files),
+        recipe,
+        cache_dir=str(tmp_path / "cache"),
+        tokenizer=Letters(),
+        texts=OrganCaptionSampler(["heart", "lung"]),
+        batch_size=2,
+        engine=LocalEngine(1),
+    )
+    module.prepare_data()
+    with caplog.at_level(logging.WARNING):
+        module.setup("fit")
+    assert "training studies" not in caplog.text
+    batch = next(iter(module.train_dataloader()))
+    assert batch["text_organ"].tolist() == [0, 1, 0, 1]
+    module.texts, module.datasets = OrganCaptionSampler(["heart"]), {}
+    with caplog.at_level(logging.WARNING):
+        module.setup("fit")
+    assert "training studies say nothing of any of the organs heart: all are normal" in caplog.text
