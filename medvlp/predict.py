@@ -9,6 +9,9 @@ A model of 2D images takes any number of them: SCAN is an image, DICOM file, fol
 every image is a sample. Its scores over the texts (--prompt, repeated) go into --out as JSON, CSV,
 NPY and PNG, under the names of the files. The exit code is 3 if some images could not be read.
 
+A model of organs (fVLM) takes one CT scan and --masks: findings, each in its organ, and an
+embedding of every organ.
+
 A checkpoint of medvlp.train knows how its scans are prepared; published weights need --experiment.
 """
 
@@ -30,14 +33,19 @@ def predict(options: argparse.Namespace) -> int:
     """
     from medvlp import config
     from medvlp.data.image_recipe import ImageRecipe
+    from medvlp.models.fvlm import FVLM
     from medvlp.prediction.loaded_model import load_model
     from medvlp.prediction.predict_images import predict_images
+    from medvlp.prediction.predict_organs import predict_organs
     from medvlp.prediction.predict_study import predict_study
 
     config.require_writable(options.out)
     loaded = load_model(options.ckpt, experiment=options.experiment, overrides=options.set or ())
     if isinstance(loaded.recipe, ImageRecipe):
         return predict_images(options, loaded)
+    if isinstance(loaded.model, FVLM):
+        predict_organs(options, loaded)
+        return 0
     predict_study(options, loaded)
     return 0
 
@@ -61,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_options_of_volumes(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--findings", nargs="+", metavar="NAME", help="of the prompt set, or in your own words")
+    masks = "of organs: what TotalSegmentator (task total) wrote for the scan; or totalsegmentator"
+    add("--masks", metavar="PATH", help=f"{masks} to run it")
     add("--map", action="store_true", help="activation maps: NIfTI and PNG")
     add("--min-slices", type=int, help="fewest slices; default: 8")
     add("--derived", action="store_true", help="take derived DICOM series too")

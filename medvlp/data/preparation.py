@@ -177,11 +177,11 @@ def read_scan(record: ScanRecord, companions: Sequence[str] = ()) -> Scan:
         orientation=record.orientation,
         modality=record.modality,
     )
-    beside = {name: _companion(record.companions[name], name, scan) for name in companions}
+    beside = {name: read_companion(record.companions[name], name, scan) for name in companions}
     return replace(scan, companions=beside) if beside else scan
 
 
-def _companion(path: Path, name: str, scan: Scan) -> Scan:
+def read_companion(path: Path, name: str, scan: Scan) -> Scan:
     """Read a companion; a bare array of the scan's size lies where the scan lies."""
     companion = read(path)
     if companion.has_geometry:

@@ -100,7 +100,7 @@ class Embedder:
         from rich.console import Console
         from rich.progress import track
 
-        self.loaded.model.to(self.device)
+        self.loaded.two_tower.to(self.device)
         features: list[np.ndarray] = []
         batches: list[Any] = []
         for batch in track(loader, f"embedding {name}", console=Console(stderr=True)):
@@ -121,7 +121,7 @@ class Embedder:
 
     @torch.inference_mode()
     def _features(self, batch: Any) -> Tensor:
-        model = self.loaded.model
+        model = self.loaded.two_tower
         features = model.vision(batch["image"], batch["num_scans"])
         if self.features == "image_embedding":
             features = F.normalize(model.image_projection(features), dim=-1)

@@ -48,7 +48,7 @@ class ImageClassifier:
             )
         self.recipe, self.tokenizer, self.facts = loaded.recipe, loaded.tokenizer, loaded.facts
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model: TwoTower = loaded.model.to(self.device)
+        self.model: TwoTower = loaded.two_tower.to(self.device)
         self._known: dict[tuple[str, ...], Tensor] = {}
 
     @classmethod

@@ -14,6 +14,7 @@ from medvlp.checkpoints.files import WeightFile, open_weights
 from medvlp.checkpoints.systems import load_weights
 from medvlp.data.image_recipe import ImageRecipe
 from medvlp.data.recipe import Recipe, require_same_recipe
+from medvlp.models.fvlm import FVLM
 from medvlp.models.two_tower import TwoTower
 
 
@@ -31,11 +32,25 @@ class LoadedModel:
     """
 
     experiment: str
-    model: TwoTower
+    model: TwoTower | FVLM
     recipe: Recipe | ImageRecipe
     tokenizer: Any
     tree: Mapping[str, Any]
     facts: Mapping[str, Any]
+
+    @property
+    def two_tower(self) -> TwoTower:
+        """Return a model of whole studies or images.
+
+        Raises:
+            ValueError: If it is one of organs.
+        """
+        if not isinstance(self.model, TwoTower):
+            raise ValueError(
+                f"{self.facts['file']} is a model of organs ({self.experiment}), one of whole "
+                "studies or images is needed; medvlp.predict takes all"
+            )
+        return self.model
 
 
 def load_model(
@@ -71,10 +86,10 @@ def load_model(
             theirs_from=checkpoint.name,
         )
     model = instantiate(_without_pretrained(tree["model"]), _convert_="all")
-    if not isinstance(model, TwoTower):
+    if not isinstance(model, TwoTower | FVLM):
         raise ValueError(
-            f"a TwoTower model is needed, {checkpoint} has a {type(model).__name__}; choose "
-            "another checkpoint or experiment"
+            f"a TwoTower or FVLM model is needed, {checkpoint} has a {type(model).__name__}; "
+            "choose another checkpoint or experiment"
         )
     load_weights(model, file.tensors)
     return LoadedModel(

@@ -64,9 +64,9 @@ def write_outcome(
         "checkpoint": dict(predictor.facts),
         "recipe_hash": predictor.recipe.hash,
         "recipe": predictor.recipe.describe(),
-        "scans": [_account(series) for series in used],
+        "scans": [account(series) for series in used],
         "left_out": [
-            _account(series) | {"reason": _anonymous_reason(series)}
+            account(series) | {"reason": anonymous_reason(series)}
             for series in outcome.accounts
             if series.left_out
         ],
@@ -160,14 +160,15 @@ def _peak(scans: Sequence[StudyScan], grid_map: Float[Tensor, "s d h w"]) -> dic
     }
 
 
-def _account(series: Series) -> dict[str, Any]:
+def account(series: Series) -> dict[str, Any]:
+    """State what a file may tell of a series."""
     facts: dict[str, Any] = {"kind": series.kind, "modality": series.modality}
     if series.number:
         facts["series_number"] = series.number
     return facts | {"num_slices": series.num_slices}
 
 
-def _anonymous_reason(series: Series) -> str:
+def anonymous_reason(series: Series) -> str:
     """Repeat the reason without paths, which may hold a name."""
     reason = series.left_out
     for path in (*series.files, series.path):

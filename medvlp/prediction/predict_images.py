@@ -56,6 +56,7 @@ def _check_options(options: argparse.Namespace) -> None:
     given = {
         "--findings": options.findings,
         "--map": options.map,
+        "--masks": options.masks,
         "--min-slices": options.min_slices is not None,
         "--derived": options.derived,
         "--correct": options.correct,

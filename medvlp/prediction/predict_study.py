@@ -14,7 +14,7 @@ from medvlp.prediction.questions import answer, questions_of
 from medvlp.prediction.series import Series, Wanted, choose, find_series
 from medvlp.prediction.study import Stated, read_study
 
-_MIN_SLICES = 8  # the deepest published patch has 16 slices, the thinnest 6
+MIN_SLICES = 8  # the deepest published patch has 16 slices, the thinnest 6
 _MAPS = 3  # findings that --map draws where none is named
 _SINGLE_SCAN = (
     "the model was made for studies of several scans and was given one: it works, and how well "
@@ -28,16 +28,18 @@ def predict_study(options: argparse.Namespace, loaded: LoadedModel) -> None:
     Raises:
         FileNotFoundError, ValueError: If a scan or a prompt cannot be used.
     """
-    _refuse_options_of_images(options)
+    refuse_options_of_images(options)
+    if options.masks is not None:
+        raise ValueError("--masks: for models of organs; this is a model of whole studies")
     found = find_series([Path(scan) for scan in options.scans])
     predictor = predictor_of(loaded)
     name, evaluation = _evaluation(predictor, options.evaluation)
     asked, prompts = options.findings or (), options.prompt or ()
     questions = questions_of(evaluation, name, findings=asked, prompts=prompts)
-    min_slices = _MIN_SLICES if options.min_slices is None else options.min_slices
+    min_slices = MIN_SLICES if options.min_slices is None else options.min_slices
     wanted = Wanted(predictor.modality, min_slices, derived=options.derived)
     several = predictor.takes_several_scans
-    stated = _stated(options, predictor)
+    stated = stated_by(options, predictor.modality)
     marked = choose(found, wanted)
     scans, accounts = read_study(marked, predictor.recipe, stated, wanted=wanted, several=several)
     token = evaluation.token if evaluation is not None else 0
@@ -51,7 +53,12 @@ def predict_study(options: argparse.Namespace, loaded: LoadedModel) -> None:
     _print(Console(), outcome, options.out)
 
 
-def _refuse_options_of_images(options: argparse.Namespace) -> None:
+def refuse_options_of_images(options: argparse.Namespace) -> None:
+    """Refuse what only models of 2D images know.
+
+    Raises:
+        ValueError: If such an option is given.
+    """
     given = {
         "--scoring": options.scoring,
         "--template": options.template,
@@ -72,11 +79,12 @@ def _evaluation(predictor: Predictor, wanted: str | None) -> tuple[str, Prompted
     return wanted or next(iter(predictor.evaluations)), evaluation
 
 
-def _stated(options: argparse.Namespace, predictor: Predictor) -> Stated:
+def stated_by(options: argparse.Namespace, modality: str | None) -> Stated:
+    """Take what the user says of the scans."""
     if options.orientation is not None:
         check_orientation(options.orientation)
     return Stated(
-        modality=predictor.modality,
+        modality=modality,
         rescale=None if options.rescale is None else Rescale(*options.rescale),
         orientation=options.orientation,
         irregular="correct" if options.correct else "refuse",

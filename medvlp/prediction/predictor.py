@@ -83,7 +83,7 @@ def predictor_of(loaded: LoadedModel) -> Predictor:
         )
     return Predictor(
         experiment=loaded.experiment,
-        model=loaded.model,
+        model=loaded.two_tower,
         recipe=recipe,
         tokenizer=loaded.tokenizer,
         evaluations=evaluations_of(loaded),

@@ -98,14 +98,19 @@ def study_image(scans: Sequence[StudyScan]) -> Float[Tensor, "s c d h w"]:
     return torch.stack([scan.image for scan in scans])
 
 
+def read_series(series: Series, stated: Stated) -> Scan:
+    """Read one scan, with what the user states of it."""
+    scan = read(series.path, series.files, irregular=stated.irregular)
+    return scan.restated(
+        rescale=stated.rescale,
+        orientation=stated.orientation,
+        modality=None if series.modality else stated.modality,
+    )
+
+
 def _read(series: Series, recipe: Recipe, stated: Stated, wanted: Wanted) -> StudyScan | Series:
     try:
-        scan = read(series.path, series.files, irregular=stated.irregular)
-        scan = scan.restated(
-            rescale=stated.rescale,
-            orientation=stated.orientation,
-            modality=None if series.modality else stated.modality,
-        )
+        scan = read_series(series, stated)
         series = replace(series, modality=scan.modality, num_slices=scan.array.shape[-3])
         if reason := wanted.too_few(series.num_slices):
             return replace(series, left_out=reason)
