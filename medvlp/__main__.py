@@ -13,7 +13,7 @@ VERBS = {
     "linear_probe": "what a linear classifier makes of frozen features, few-shot too",
     "predict": "one study, or 2D images over texts: findings, embedding, maps",
     "prepare": "turn raw scans into a checked, described cache",
-    "checkpoints": "inspect, verify and convert weight files",
+    "checkpoints": "inspect, verify, convert and extend weight files",
     "cache": "list prepared data, find and repair damage",
     "phantom": "write a small twin of a data set",
     "bench": "measure speed and memory",
