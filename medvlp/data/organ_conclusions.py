@@ -43,3 +43,7 @@ class JoinedTexts(TextSampler):
     def lacks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
         """Name what the other sampler lacks."""
         return self.sampler.lacks(sections)
+
+    def remarks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
+        """Say what the other sampler finds odd."""
+        return self.sampler.remarks(sections)

@@ -23,8 +23,9 @@ class OrganCaptionSampler(TextSampler):
 
     Args:
         organs: Names; a text's `organ` is its place in this list.
-        decomposer: Splits reports; by default `RuleBasedDecomposer` does. Any function from
-            sections to a `DecomposedReport` will do.
+        decomposer: Splits reports; by default `RuleBasedDecomposer` does, which has to know the
+            organs once a report is not split. Any function from sections to a `DecomposedReport`
+            will do.
         compat: "published" joins captions as the public code does, see `organ_caption`; a report
             that is not split is then one of normal organs, unless a decomposer is given.
 
@@ -43,8 +44,6 @@ class OrganCaptionSampler(TextSampler):
         if not self.organs or len(set(self.organs)) < len(self.organs):
             raise ValueError(f"organs are {list(self.organs)}, expected one or more, each once")
         self.compat: Literal["published"] | None = compat
-        if decomposer is None and compat is None:
-            decomposer = RuleBasedDecomposer(self.organs)
         self.decomposer = decomposer
 
     def __call__(
@@ -56,7 +55,7 @@ class OrganCaptionSampler(TextSampler):
 
     def remarks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
         """Tell of reports that are not split, name none of the organs or contradict themselves."""
-        if self.decomposer is None and from_sections(sections) is None:
+        if not self._splits and from_sections(sections) is None:
             return ("have a report that is not split by organ: all their organs count as normal",)
         report = self.decomposed(sections)
         if not any(report.descriptions.get(o) or report.conclusions.get(o) for o in self.organs):
@@ -67,11 +66,23 @@ class OrganCaptionSampler(TextSampler):
         )
 
     def decomposed(self, sections: Mapping[str, str]) -> DecomposedReport:
-        """Return what the sections say of organs, or split the report if they do not."""
+        """Return what the sections say of organs, or split the report if they do not.
+
+        Raises:
+            ValueError: If the rules have to split it, and do not know an organ.
+        """
         report = from_sections(sections)
-        if report is None and self.decomposer is not None:
-            report = self.decomposer(sections)
-        return report or DecomposedReport({}, {})
+        if report is not None:
+            return report
+        if not self._splits:
+            return DecomposedReport({}, {})
+        if self.decomposer is None:
+            self.decomposer = RuleBasedDecomposer(self.organs)
+        return self.decomposer(sections)
+
+    @property
+    def _splits(self) -> bool:
+        return self.decomposer is not None or self.compat is None
 
     def _unit(self, number: int, organ: str, report: DecomposedReport) -> TextUnit:
         caption = organ_caption(

@@ -23,4 +23,7 @@ def test_joined_texts_say_the_same_as_one() -> None:
     (unit,) = JoinedTexts(sampler)(SECTIONS, np.random.default_rng(0))
     assert unit.text == "Lung nodule. heart shows no significant abnormalities."
     assert (unit.kind, unit.organ) == (TextKind.REPORT, -1)
+    assert JoinedTexts(sampler).remarks({"findings/lung": "Clear."}) == (
+        "say nothing of any of the organs lung, heart: all are normal",
+    )
     assert unit.statements == tuple(sorted(number for one in apart for number in one.statements))

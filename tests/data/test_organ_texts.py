@@ -79,7 +79,13 @@ def test_organs_are_checked():
     with pytest.raises(ValueError, match="each once"):
         OrganCaptionSampler(["lung", "lung"])
     with pytest.raises(ValueError, match=r"'hart' is not among the anatomies.*heart"):
-        OrganCaptionSampler(["hart"])
+        OrganCaptionSampler(["hart"]).remarks(REPORT)
+
+
+def test_organs_that_the_rules_do_not_know_come_from_reports_that_are_split():
+    sections = organ_sections({}, {"vena_cava": "Dilated."})
+    (unit,) = OrganCaptionSampler(["vena_cava"])(sections, RNG)
+    assert (unit.text, unit.normal) == ("Dilated.", False)
 
 
 def test_a_batch_says_which_organ_each_text_is_about():
