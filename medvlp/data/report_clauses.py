@@ -141,6 +141,8 @@ def _findings(
     affirmed: set[str] = set()
     denied: set[str] = set()
     for place, _, term, _ in terms.findings.find(words):
+        if denied and place in after:
+            continue  # "absent" is a finding of a kidney; of an effusion it is a denial
         lower = max((stop for stop in stops if stop < place), default=-1)
         upper = min((stop for stop in stops if stop > place), default=len(words))
         is_denied = any(lower < cue < place for cue in before)

@@ -53,9 +53,9 @@ class Decomposition:
     num_clauses: int = 0
 
     def add(self, study: str, report: DecomposedReport) -> None:
-        """Take in one report."""
-        self.descriptions[study] = dict(report.descriptions)
-        self.conclusions[study] = dict(report.conclusions)
+        """Take in one report; an empty text is none."""
+        self.descriptions[study] = {o: t for o, t in report.descriptions.items() if t.strip()}
+        self.conclusions[study] = {o: t for o, t in report.conclusions.items() if t.strip()}
         self.unassigned.update(report.unassigned)
         self.num_clauses += report.num_clauses
         if report.contradictions:

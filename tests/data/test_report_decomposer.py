@@ -43,6 +43,12 @@ lumbar vertebrae, thoracic vertebrae"""
         ("Dilatation at the level of the aorta", "aorta", "abnormal"),
         ("Mild effusion without pneumothorax", "lung", "abnormal"),
         ("Follow-up is recommended.", "", "neutral"),
+        ("Pleural effusion is absent.", "lung", "normal"),
+        ("Pleural effusion and pneumothorax are absent, a nodule is seen", "lung", "abnormal"),
+        ("The left kidney is absent.", "kidney", "abnormal"),
+        ("The large bowel is normal.", "large_bowel", "normal"),
+        ("The large bowel is enlarged.", "large_bowel", "abnormal"),
+        ("Mediastinal large vessels are normal.", "mediastinum", "normal"),
     ],
 )
 def test_what_a_clause_says(text, anatomies, status):

@@ -88,13 +88,15 @@ def test_answers_of_a_language_model_are_taken_in(tmp_path, capsys):
         {"study": "a", "impression": {}},
         {"findings": {}},
         {"study": "c"},
+        {"study": "d", "findings": {"heart": " "}, "impression": {"heart": "", "lung": "Nodule"}},
     ]
     path = tmp_path / "answers.jsonl"
     path.write_text("\n".join([*map(json.dumps, lines), "{"]))
     main(["build", "--answers", str(path), "--out", str(tmp_path)])
-    assert read(tmp_path, "desc_info.json") == {"a": {"lung": "Clear."}}
+    assert read(tmp_path, "desc_info.json") == {"a": {"lung": "Clear."}, "d": {}}
+    assert read(tmp_path, "conc_info.json") == {"a": {}, "d": {"lung": "Nodule"}}
     failed = read(tmp_path, "decomposition.json")["failed"]
-    assert list(failed) == [f"answers.jsonl, line {number}" for number in range(2, 7)]
+    assert list(failed) == [f"answers.jsonl, line {number}" for number in (2, 3, 4, 5, 7)]
     assert failed["answers.jsonl, line 2"].startswith("findings: lung is no text of an organ")
     assert "stands on a line before" in failed["answers.jsonl, line 3"]
 
