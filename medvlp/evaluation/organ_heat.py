@@ -1,7 +1,7 @@
 """Where an organ's embedding comes from: what its query attends to, or what speaks for a text."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from einops import rearrange
@@ -52,6 +52,7 @@ def organ_heat(
     texts: Float[Tensor, "k e"] | None = None,
     window: Size3D | None,
     multiple: Size3D,
+    compat: Literal["published"] | None = None,
 ) -> OrganHeat:
     """Map which tokens the embeddings of organs are pooled from, or which speak for texts.
 
@@ -69,6 +70,7 @@ def organ_heat(
             the finding is scored by both.
         window: As for `embed_organs`.
         multiple: As for `embed_organs`; a multiple of the patch.
+        compat: As for `embed_organs`.
 
     Raises:
         ValueError: If the model is in training mode, or does not know an organ.
@@ -79,7 +81,7 @@ def organ_heat(
         maps = torch.zeros(len(organs), *image.shape[2:], device=image.device)
         scores = torch.full((len(organs),), torch.nan, device=image.device)
         shares = scores[:, None].repeat(1, model.vision.num_levels)
-        for cut, there in organ_windows(mask, len(model.organs), window):
+        for cut, there in organ_windows(mask, len(model.organs), window, compat=compat):
             asked = [k for k, organ in enumerate(organs) if organ in there]
             if not asked:
                 continue

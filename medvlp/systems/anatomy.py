@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from jaxtyping import Float
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -44,6 +44,7 @@ class AnatomySystem(BaseSystem):
             organ; None for the whole volume.
         multiple: An evaluation pads each axis to a multiple of this: the patch size.
         teacher: A second model, for a loss whose targets ask for one.
+        compat: Of the windows, see `embed_organs`.
 
     Raises:
         ValueError: If the loss has other organs than the model, or asks for a teacher where there
@@ -66,6 +67,7 @@ class AnatomySystem(BaseSystem):
         window: Sequence[int] | None = (112, 288, 352),
         multiple: Sequence[int] = (16, 16, 32),
         teacher: AnatomyTeacher | None = None,
+        compat: Literal["published"] | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -80,6 +82,7 @@ class AnatomySystem(BaseSystem):
         self.window = None if window is None else _size("window", window)
         self.multiple = _size("multiple", multiple)
         self.teacher = teacher
+        self.compat: Literal["published"] | None = compat
         self.guard = FiniteGuard()
         self._num_steps = self._num_idle_steps = 0
         if isinstance(loss, AnatomyContrastiveLoss):
@@ -194,6 +197,7 @@ class AnatomySystem(BaseSystem):
             num_organs=len(self.model.organs),
             window=self.window,
             multiple=self.multiple,
+            compat=self.compat,
         )
 
     def _log_losses(self, losses: dict[str, Tensor], size: int) -> None:

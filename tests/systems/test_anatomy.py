@@ -98,6 +98,27 @@ def test_evaluations_get_the_embeddings_of_organs_with_nan_for_absent_ones():
     assert evaluation.scale.item() == pytest.approx(1 / 0.07)
 
 
+def test_published_windows_cut_the_last_layer_off_a_long_organ():
+    batch = make_batch(0)
+    batch["anatomy_mask"] = torch.zeros_like(batch["anatomy_mask"])  # pyright: ignore
+    batch["anatomy_mask"][:, :5] = 1
+    given = {}
+    for compat in (None, "published"):
+        system = make_system(window=(4, *SHAPE[1:]), compat=compat)
+        given[compat] = system.eval()._embed(batch)
+        expected = embed_organs(
+            system.model.embed_image,
+            batch["image"],
+            batch["anatomy_mask"],
+            num_organs=3,
+            window=system.window,
+            multiple=PATCH,
+            compat=compat,
+        )
+        torch.testing.assert_close(given[compat], expected, rtol=0, atol=0, equal_nan=True)
+    assert not torch.allclose(given[None][:, 0], given["published"][:, 0])
+
+
 def test_a_non_finite_loss_names_the_study():
     broken = make_batch(1)
     broken["image"] = broken["image"].clone()
