@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -17,7 +17,7 @@ from medvlp.types import Tokens
 
 
 def embed_chunks(
-    embed: Callable[[Tensor, Tensor], Tensor], chunks: Sequence[tuple[Tensor, Tensor]]
+    embed: Callable[..., Tensor], chunks: Sequence[tuple[Tensor, ...]]
 ) -> Float[Tensor, "r ..."]:
     """Embed each chunk, to be embedded again in the backward pass, and join the rows.
 
@@ -48,8 +48,16 @@ def chunk_studies(
     return list(zip(image.tensor_split(ends[:-1]), counts, strict=True))
 
 
+def chunk_rows(num_chunks: int, *tensors: Shaped[Tensor, "r ..."]) -> list[tuple[Tensor, ...]]:
+    """Cut tensors with a row for each study into runs of nearly equal numbers.
+
+    >>> [tuple(map(len, rows)) for rows in chunk_rows(2, torch.zeros(3, 1), torch.zeros(3))]
+    [(2, 2), (1, 1)]
+    """
+    size = max(1, min(num_chunks, len(tensors[0])))
+    return list(zip(*(tensor.tensor_split(size) for tensor in tensors), strict=True))
+
+
 def chunk_tokens(tokens: Tokens, num_chunks: int) -> list[Tokens]:
     """Cut texts into runs of nearly equal numbers, as many as there are texts at most."""
-    size = max(1, min(num_chunks, len(tokens.input_ids)))
-    parts = zip(*(part.tensor_split(size) for part in tokens), strict=True)
-    return [Tokens(*part) for part in parts]
+    return [Tokens(*part) for part in chunk_rows(num_chunks, *tokens)]

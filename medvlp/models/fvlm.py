@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor, nn
 
 from medvlp.heads.anatomy_pool import AnatomyPool, intact_organs, organ_tokens
+from medvlp.models.chunked_forward import chunk_rows, chunk_tokens, embed_chunks
 from medvlp.types import AnatomyOutput, Tokens
 from medvlp.vision.anatomy_vit import AnatomyViT
 
@@ -22,6 +23,7 @@ class FVLM(nn.Module):
         text_projection: From text features to the embedding.
         temperature_init: Start of the temperature, which divides the scalar products.
         temperature_range: In which `clamp_temperature` keeps it.
+        forward_chunks: In training, forward volumes and texts in so many chunks: see `TwoTower`.
 
     Reference: fVLM (ICLR 2025, arXiv 2501.14548); its code, github.com/alibaba-damo-academy/fvlm.
     """
@@ -35,8 +37,14 @@ class FVLM(nn.Module):
         text_projection: nn.Module,
         temperature_init: float = 0.07,
         temperature_range: Sequence[float] = (0.001, 0.5),
+        forward_chunks: int = 1,
     ) -> None:
         super().__init__()
+        if forward_chunks < 1:
+            raise ValueError(
+                f"forward_chunks is {forward_chunks}, expected 1 (all at once) or more"
+            )
+        self.forward_chunks = forward_chunks
         self.vision = vision
         self.text = text
         self.pooling = pooling
@@ -80,17 +88,9 @@ class FVLM(nn.Module):
             ValueError: If the mask is on another grid than the image, or has more labels than the
                 model has organs.
         """
-        if anatomy_mask.shape[1:] != image.shape[2:]:
-            raise ValueError(
-                f"the anatomy mask has {tuple(anatomy_mask.shape[1:])} voxels, the image "
-                f"{tuple(image.shape[2:])}; both must come from one recipe: prepare them together"
-            )
-        self._check_labels(anatomy_mask)
+        self._check_mask(image, anatomy_mask)
         flags = self.organ_tokens(anatomy_mask, intact_only=intact_only)
-        present = flags.any(-1)
-        features = self.pooling(self.vision(image, num_scans), flags)
-        embedding = F.normalize(features, dim=-1)
-        return embedding.masked_fill(~present[..., None], 0.0), present
+        return self._embed_organs(image, num_scans, flags), flags.any(-1)
 
     def organ_tokens(
         self, anatomy_mask: Integer[Tensor, "b _ _ _"], *, intact_only: bool = False
@@ -104,7 +104,7 @@ class FVLM(nn.Module):
 
     def embed_text(self, tokens: Tokens) -> Float[Tensor, "t e"]:
         """Embed texts; unit length."""
-        return F.normalize(self.text_projection(self.text(tokens)), dim=-1)
+        return self._embed_text(*tokens)
 
     def forward(
         self,
@@ -116,13 +116,15 @@ class FVLM(nn.Module):
         intact_only: bool = False,
     ) -> AnatomyOutput:
         """Embed organs and texts for an anatomy-wise loss."""
-        embedding, present = self.embed_image(
-            image, num_scans, anatomy_mask, intact_only=intact_only
-        )
+        in_chunks = self.forward_chunks > 1 and self.training and torch.is_grad_enabled()
+        count = self.forward_chunks if in_chunks else 1
+        self._check_mask(image, anatomy_mask)
+        flags = self.organ_tokens(anatomy_mask, intact_only=intact_only)
+        volumes = chunk_rows(count, image, num_scans, flags)
         return {
-            "organ_embedding": embedding,
-            "present": present,
-            "text_embedding": self.embed_text(tokens),
+            "organ_embedding": embed_chunks(self._embed_organs, volumes),
+            "present": flags.any(-1),
+            "text_embedding": embed_chunks(self._embed_text, chunk_tokens(tokens, count)),
             "temperature": self.temperature,
         }
 
@@ -132,8 +134,25 @@ class FVLM(nn.Module):
         low, high = self.temperature_range
         self.temperature.clamp_(low, high)
 
-    def _check_labels(self, anatomy_mask: Tensor) -> None:
-        """Refuse labels of other organs; on a device once only, for the host has to wait."""
+    def _embed_organs(self, image: Tensor, num_scans: Tensor, flags: Tensor) -> Tensor:
+        features = self.pooling(self.vision(image, num_scans), flags)
+        absent = ~flags.any(-1, keepdim=True)
+        return F.normalize(features, dim=-1).masked_fill(absent, 0.0)
+
+    def _embed_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        tokens = Tokens(input_ids, attention_mask)
+        return F.normalize(self.text_projection(self.text(tokens)), dim=-1)
+
+    def _check_mask(self, image: Tensor, anatomy_mask: Tensor) -> None:
+        """Refuse another grid, and labels of other organs.
+
+        The latter on a device once only, for the host has to wait.
+        """
+        if anatomy_mask.shape[1:] != image.shape[2:]:
+            raise ValueError(
+                f"the anatomy mask has {tuple(anatomy_mask.shape[1:])} voxels, the image "
+                f"{tuple(image.shape[2:])}; both must come from one recipe: prepare them together"
+            )
         if self._labels_seen and anatomy_mask.device.type != "cpu":
             return
         self._labels_seen = True
