@@ -6,6 +6,7 @@ from torch import nn
 
 from medvlp.losses.anatomy import AnatomyContrastiveLoss
 from medvlp.models.fvlm import FVLM
+from medvlp.types import AnatomyOutput, VolumeBatch
 from tests.systems.anatomy_tiny import ORGANS, make_batch, make_model
 
 
@@ -13,12 +14,15 @@ def gradients(model: FVLM, chunks: int) -> dict[str, torch.Tensor]:
     model.forward_chunks = chunks
     model.zero_grad()
     batch = make_batch(0, absent=[(1, 2)])
-    torch.manual_seed(1)
-    output = model(
-        batch["image"].double(), batch["num_scans"], batch["anatomy_mask"], batch["tokens"]
-    )
+    output = forward(model, batch)
     AnatomyContrastiveLoss(ORGANS)(output, batch)["total"].backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def forward(model: FVLM, batch: VolumeBatch) -> AnatomyOutput:
+    assert "tokens" in batch and "anatomy_mask" in batch
+    image = batch["image"].to(model.temperature.dtype)
+    return model(image, batch["num_scans"], batch["anatomy_mask"], batch["tokens"])
 
 
 @pytest.mark.parametrize("chunks", [2, 3, 9])
@@ -37,8 +41,7 @@ def test_evaluation_is_not_cut():
     model = make_model().eval()
     model.forward_chunks = 4
     calls = count_calls(model.vision)
-    batch = make_batch(0)
-    model(batch["image"], batch["num_scans"], batch["anatomy_mask"], batch["tokens"])
+    forward(model, make_batch(0))
     assert calls[0] == 1
 
 
