@@ -166,8 +166,8 @@ class CoTeachingTargets(AnatomyTargets):
         if self.ramp_steps > 0 and teacher.step is None:
             raise ValueError("co-teaching with a ramp needs Teacher.step; or set ramp_steps=0")
         weight = self.alpha * ramp_up(teacher.step or 0, self.ramp_steps)
-        image, text = teacher.organ, teacher.text
-        logits = (image @ text.T / teacher.temperature, text @ image.T / teacher.temperature)
+        image, text, temperature = teacher.organ, teacher.text, teacher.temperature
+        logits = (_logits(image, text, temperature), _logits(text, image, temperature))
         of_images, of_texts = (
             co_teaching_targets(pairs.positives, pairs.normal, each, weight=weight)
             for each in logits
@@ -202,9 +202,18 @@ class EmaTextTargets(AnatomyTargets):
                 "EMA text targets need the text embeddings of a moving average of the text tower; "
                 "give the loss a Teacher with them, or choose AnatomyTargets"
             )
-        logits = teacher.text @ teacher.text.T / teacher.temperature
+        logits = _logits(teacher.text, teacher.text, teacher.temperature)
         targets = ema_text_targets(pairs.positives, pairs.normal, logits, weight=self.weight)
         return targets, targets
+
+
+def _logits(
+    rows: Float[Tensor, "n e"], columns: Float[Tensor, "n e"], temperature: Float[Tensor, "1"]
+) -> Float[Tensor, "n n"]:
+    """Compare in float32 or wider, also where autocast would not: temperatures are small."""
+    dtype = torch.promote_types(rows.dtype, torch.float32)
+    with torch.autocast(rows.device.type, enabled=False):
+        return rows.to(dtype) @ columns.to(dtype).T / temperature
 
 
 def _check_share(name: str, value: float) -> None:

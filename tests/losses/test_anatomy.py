@@ -144,3 +144,12 @@ def test_bad_input_is_explained():
         EmaTextTargets()(OrganPairs(_pairs().positives, _pairs().normal))
     with pytest.raises(ValueError, match="alpha is 2"):
         CoTeachingTargets(2.0)
+
+
+@pytest.mark.parametrize("rule", [CoTeachingTargets(), EmaTextTargets()])
+def test_second_models_are_compared_in_full_precision(rule):
+    expected = rule(_pairs())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = rule(_pairs())
+    for half, full in zip(found, expected, strict=True):
+        assert torch.equal(half, full)
