@@ -135,6 +135,11 @@ def score(options: argparse.Namespace) -> None:
     thresholds = None
     if options.thresholds is not None:
         source = Results.from_json(options.thresholds)
+        if source.score_rule != "pair":
+            raise ValueError(
+                f"{options.thresholds} holds thresholds of scores by the rule "
+                f"{source.score_rule!r}, here are probabilities of prompt pairs ('pair')"
+            )
         thresholds = {finding.name: finding.threshold for finding in source.findings}
     figures = published_figures(table, thresholds)
     results = with_intervals(table, thresholds)

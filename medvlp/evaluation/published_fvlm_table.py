@@ -50,6 +50,8 @@ def read_scores(
     if compat != "published":
         rows = _distinct(rows, scores)
     columns = [name for name in rows[0][1] if name + _LABEL in rows[0][1]]
+    if columns and labels is not None:
+        raise ValueError(f"{scores} has labels of its own; leave {labels} out")
     if columns:
         truth = dict(rows)
         sources = [name + _LABEL for name in columns]
@@ -63,6 +65,8 @@ def read_scores(
         names = sources = [
             _finding(column, next(iter(truth.values())), labels) for column in columns
         ]
+    if repeated := [name for k, name in enumerate(names) if name in names[:k]]:
+        raise ValueError(f"{scores} has several columns of {', '.join(repeated)}; keep one of each")
     values = _numbers(rows, columns, scores)
     if not ((values >= 0) & (values <= 1) | np.isnan(values)).all():
         raise ValueError(f"{scores}: probabilities must lie from 0 to 1; cosines cannot be scored")
@@ -133,11 +137,24 @@ def patient_of(volume: str) -> str:
 
 def _rows(path: str | Path, keys: Sequence[str]) -> list[tuple[str, Row]]:
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+        reader = csv.DictReader(file)
+        rows = [_whole(row, f"{path}, line {reader.line_num}") for row in reader]
     key = next((key for key in keys if rows and key in rows[0]), None)
     if key is None:
         raise ValueError(f"{path} has no rows with a column {' or '.join(keys)}; is it that table?")
     return [(_bare(row.pop(key)), row) for row in rows]
+
+
+def _whole(row: Mapping[str | None, str | None], where: str) -> Row:
+    """Refuse a row of a cut file, whose missing cells would pass for absent organs."""
+    width = sum(name is not None for name in row)
+    if None in row or None in row.values():
+        cells = sum(cell is not None for cell in row.values())
+        raise ValueError(
+            f"{where}: {f'more than {width}' if None in row else cells} cells under {width} "
+            "columns; the file is cut or damaged"
+        )
+    return {str(name): str(cell) for name, cell in row.items()}
 
 
 def _bare(name: str) -> str:
@@ -196,8 +213,8 @@ def _numbers(
     )
 
 
-def _number(cell: str | None, where: str) -> float:
+def _number(cell: str, where: str) -> float:
     try:
-        return float(cell) if cell and cell.strip() else float("nan")
+        return float(cell) if cell.strip() else float("nan")
     except ValueError:
         raise ValueError(f"{where}: {cell!r} is no number; correct the file") from None

@@ -2,12 +2,18 @@ import csv
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from medvlp.evaluation.published_fvlm import main, printed_means, published_figures
+from medvlp.evaluation.published_fvlm import (
+    main,
+    printed_means,
+    published_figures,
+    with_intervals,
+)
 from medvlp.evaluation.published_fvlm_table import column_names, read_scores, write_scores
 from medvlp.prompts.prompt_set import PromptSet
 
@@ -85,6 +91,9 @@ def test_a_repeated_volume_counts_once_but_as_often_as_it_comes_as_published(tab
         ("0.9", "1.9", "must lie from 0 to 1"),
         ("valid_3_b_1", "valid_7_b_1", "no labels of 1 of 4 volumes.*first valid_7_b_1"),
         ("_Hiatal hernia_", "_Hernia_", "is not organ_finding_negative_positive"),
+        ("_Hiatal hernia_", "_Fibrosis_", "several columns of Fibrosis"),
+        ("valid_1_a_1.nii.gz,0.9,0.1", "valid_1_a_1.nii.gz,0.9", r"scores\.csv, line 2.* 2 cells"),
+        ("valid_1_a_1.nii.gz,0.9,0.1", "valid_1_a_1.nii.gz,0.9,0.1,1", "line 2.* more than 3"),
     ],
 )
 def test_a_broken_table_is_refused_by_name(tables, old, new, message):
@@ -109,7 +118,9 @@ def test_labels_must_be_zero_one_or_unknown(tables):
 def test_predictions_of_a_test_become_the_published_table(tmp_path, capsys):
     names = PromptSet.load("fvlm").class_names
     rng = np.random.default_rng(0)
-    rows = [["sample_id", "patient_id", "num_scans", *names, *(f"{n} (label)" for n in names)]]
+    rows: list[list] = [
+        ["sample_id", "patient_id", "num_scans", *names, *(f"{n} (label)" for n in names)]
+    ]
     for k in range(20):
         cells = rng.random(16).tolist()
         cells[14] = "nan" if k == 3 else cells[14]
@@ -131,8 +142,17 @@ def test_predictions_of_a_test_become_the_published_table(tmp_path, capsys):
     order = [ours.sample_ids.index(name) for name in again.sample_ids]
     np.testing.assert_array_equal(again.scores, ours.scores[order])
     np.testing.assert_array_equal(again.labels, ours.labels[order])
+    with pytest.raises(ValueError, match=r"predictions\.csv has labels of its own"):
+        read_scores(predictions, tmp_path / "labels.csv")
     with pytest.raises(ValueError, match="no scores of Hiatal hernia"):
         write_scores(target, ours.columns(["Emphysema"]), {"Hiatal hernia": HERNIA})
+
+
+def test_thresholds_of_cosines_are_refused(tables, tmp_path):
+    results = with_intervals(read_scores(*tables))
+    replace(results, score_rule="cosine").to_json(tmp_path / "results.json")
+    with pytest.raises(SystemExit, match=r"results\.json holds thresholds .* 'cosine'"):
+        main([*map(str, tables), "--thresholds", str(tmp_path / "results.json")])
 
 
 def test_errors_of_the_command_are_one_line(tables, tmp_path):
