@@ -79,7 +79,7 @@ class ScoredRun:
             patient_ids=[row["patient_id"] for row in rows],
             scores=np.array([[_number(row[name], path) for name in names] for row in rows]),
             labels=np.array(
-                [[int(_number(row[f"{name}{_LABEL}"], path)) for name in names] for row in rows]
+                [[_label(row[f"{name}{_LABEL}"], path) for name in names] for row in rows]
             ),
         )
 
@@ -136,6 +136,12 @@ def _unique(samples: list[str], path: Path) -> list[str]:
     if len(set(samples)) < len(samples):
         raise ValueError(f"{path} has samples twice; evaluate again")
     return samples
+
+
+def _label(cell: str | None, path: Path) -> int:
+    if cell not in ("-1", "0", "1"):
+        raise ValueError(f"{path} has {cell or ''!r} where a label, 1, 0 or -1, is expected")
+    return int(cell)
 
 
 def _number(cell: str, path: Path) -> float:

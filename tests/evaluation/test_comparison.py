@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,6 +117,32 @@ def test_delong_agrees_with_a_bootstrap_and_with_ties() -> None:
     assert delong_test(labels, first, first).p == 1
     with pytest.raises(ValueError, match="1 positive and 2 negative"):
         delong_test(np.array([True, False, False]), first[:3], second[:3])
+
+
+def test_delong_is_the_covariance_of_all_pairs() -> None:
+    """The definition of 1988, pair by pair, with ties."""
+    rng = np.random.default_rng(1)
+    labels = np.arange(12) < 5
+    scores = np.round(rng.normal(labels * [[0.8], [0.3]]), 0)
+    pairs = scores[:, labels, None] - scores[:, None, ~labels]
+    wins = (pairs > 0) + (pairs == 0) / 2
+    covariance = np.cov(wins.mean(2)) / 5 + np.cov(wins.mean(1)) / 7
+    error = np.sqrt(np.array([1, -1]) @ covariance @ np.array([1, -1]))
+    difference = wins[0].mean() - wins[1].mean()
+    found = delong_test(labels, *scores)
+    assert found.difference == pytest.approx(difference)
+    assert found.standard_error == pytest.approx(error)
+    assert found.p == pytest.approx(math.erfc(abs(difference) / error / math.sqrt(2)))
+
+
+def test_a_label_that_is_no_label_is_told_with_its_file(runs) -> None:
+    path = runs[0] / "ct" / "predictions.csv"
+    lines = path.read_text().splitlines()
+    for last, what in (("", "''"), (",0.5", "'0.5'"), (",2", "'2'")):
+        cut = lines[1].rsplit(",", 1)[0] + (last or ",")
+        path.write_text("\n".join([lines[0], cut, *lines[2:]]) + "\n")
+        with pytest.raises(ValueError, match=rf"predictions\.csv has {what} where a label"):
+            ScoredRun.read(runs[0])
 
 
 def test_the_command_prints_a_table_and_writes_it(runs, tmp_path, capsys) -> None:
