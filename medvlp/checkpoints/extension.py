@@ -70,7 +70,9 @@ def extend_file(
             f"the file knows {', '.join(known)}, the model {', '.join(fresh.organs)}: no organ is "
             "shared; names must be spelt alike"
         )
-    extended = extend_pooling(weights, fresh, known)
+    extended = {
+        name: tensor.contiguous() for name, tensor in extend_pooling(weights, fresh, known).items()
+    }
     write_weights(target, extended)
     return {
         "file": str(target),

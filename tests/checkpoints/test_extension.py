@@ -106,6 +106,18 @@ def test_what_new_organs_start_from_follows_the_seed(tmp_path: Path) -> None:
     assert torch.equal(rows[0], rows[1]) and not torch.equal(rows[0], rows[2])
 
 
+def test_weights_that_lie_across_memory_are_written(tmp_path: Path) -> None:
+    path = published(tmp_path)
+    content = torch.load(path, weights_only=True)
+    weight = content["model"]["text_proj.weight"]
+    content["model"]["text_proj.weight"] = weight.T.contiguous().T
+    torch.save(content, path)
+    target = tmp_path / "more.safetensors"
+    given = ("extend", path, target, "--model", "fvlm_vit_base", *TINY, ORGANS)
+    assert run(*given, "--organs", ",".join(OLD)) == 0
+    assert torch.equal(open_weights(target).tensors["text_projection.weight"], weight)
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
