@@ -136,6 +136,16 @@ def write(whole: Decomposition, folder: Path) -> None:
         write_atomically(folder / name, (content + "\n").encode())
 
 
+def _require_free(folder: Path) -> None:
+    """Refuse a folder with files of that name from elsewhere, such as the published ones."""
+    foreign = [name for name in (DESCRIPTIONS, CONCLUSIONS) if (folder / name).exists()]
+    if foreign and not (folder / ACCOUNT).exists():
+        raise FileExistsError(
+            f"{folder} holds {' and '.join(foreign)}, not written by this command; choose another "
+            "folder with --out"
+        )
+
+
 def _checked(report: Any) -> DecomposedReport:
     if isinstance(report, DecomposedReport):
         return report
@@ -197,6 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         from medvlp.data.progress import RateBar
 
+        _require_free(given.out)
         with RateBar("splitting reports", unit="reports") as bar:
             whole = _build(given, bar.advance)
         if not whole.descriptions:

@@ -72,6 +72,18 @@ def test_a_table_becomes_the_two_files(table, tmp_path, capsys):
     assert not captions.of("train_1_a")["heart"].abnormal
 
 
+def test_files_that_came_with_a_data_set_are_not_replaced(table, tmp_path):
+    given = ["build", "--table", str(table), "--out", str(tmp_path), "--organs", "heart"]
+    published = tmp_path / "desc_info.json"
+    published.write_text("{}")
+    with pytest.raises(SystemExit, match=r"desc_info\.json.* --out"):
+        main(given)
+    assert published.read_text() == "{}" and not (tmp_path / "conc_info.json").exists()
+    published.unlink()
+    main(given)
+    main(given)  # files of its own are
+
+
 def test_a_function_of_ones_own_may_fail_on_a_report(table, tmp_path, capsys):
     out = ["--out", str(tmp_path), "--decomposer", f"{__name__}.first_sentence"]
     main(["build", "--table", str(table), *out])
