@@ -11,6 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from medvlp.distributed.sharding import whole
 from medvlp.evaluation.anatomy_zero_shot import embed_organs
 from medvlp.evaluation.protocol import Evaluation
 from medvlp.losses.anatomy import AnatomyContrastiveLoss
@@ -206,7 +207,7 @@ class AnatomySystem(BaseSystem):
             if organ != "total":  # no exchange: ranks may have other organs
                 self.log(f"train/{organ}", loss, batch_size=size)
         self.log("train/num_organs", float(len(losses) - 1), batch_size=size)
-        self.log("train/temperature", self.model.temperature.detach().squeeze())
+        self.log("train/temperature", whole(self.model.temperature.detach()).squeeze())
 
     def _check_loss(self, loss: AnatomyContrastiveLoss) -> None:
         if loss.organs != self.model.organs:
