@@ -3,14 +3,14 @@
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -27,6 +27,8 @@ from medvlp.evaluation.anatomy_zero_shot_task import AnatomyZeroShot
 from medvlp.evaluation.prompt_evaluation import class_embeddings
 from medvlp.models.fvlm import FVLM
 from medvlp.prediction.loaded_model import LoadedModel
+from medvlp.prediction.organ_heat import OrganStudy, organ_study
+from medvlp.prediction.organ_maps import maps_to_draw, write_organ_maps
 from medvlp.prediction.outcome import SCHEMA_VERSION, account
 from medvlp.prediction.predict_study import MIN_SLICES, refuse_options_of_images, stated_by
 from medvlp.prediction.predictor import evaluation_named, evaluations_of
@@ -43,14 +45,12 @@ class OrganScan:
 
     Attributes:
         series: Where it came from.
-        image: Of the whole volume.
-        mask: Organ number + 1, 0 elsewhere.
+        study: Its whole volume and mask.
         notes: What the user should know of the masks.
     """
 
     series: Series
-    image: Float[Tensor, "1 1 d h w"]
-    mask: Integer[Tensor, "1 d h w"]
+    study: OrganStudy
     notes: tuple[str, ...]
 
 
@@ -68,26 +68,38 @@ def predict_organs(options: argparse.Namespace, loaded: LoadedModel) -> None:
             f"{loaded.experiment} has a {type(recipe).__name__}, a model of organs needs a recipe "
             "with organ masks"
         )
-    if options.map:
-        raise ValueError("--map: for models of whole studies; this is a model of organs")
     evaluation = _evaluation(options, loaded)
     scan = _read(options, recipe)
-    system = loaded.tree["system"]
+    windows = _windows(loaded.tree["system"])
     with torch.no_grad():
         embedding = embed_organs(
             model.embed_image,
-            scan.image,
-            scan.mask,
+            scan.study.image,
+            scan.study.anatomy_mask,
             num_organs=len(model.organs),
-            window=system["window"] and tuple(system["window"]),
-            multiple=tuple(system["multiple"]),
+            **windows,
         )
         tree = {
             "findings": _findings(evaluation, model, embedding, options.findings),
             "prompts": _similarities(options.prompt or (), loaded, model, embedding[0]),
         }
+    tree["maps"] = []
+    if options.map:
+        asked, notes = maps_to_draw(tree, model.organs, named=bool(options.findings))
+        tree["maps"] = write_organ_maps(options.out, scan.study, loaded, asked, **windows)
+        scan = replace(scan, notes=(*scan.notes, *notes))
     _write(options.out, loaded, model, scan, embedding[0], tree)
     _print(Console(), model, scan, tree, options.out)
+
+
+def _windows(system: Mapping[str, Any]) -> dict[str, Any]:
+    """Take where organs are looked at from the checkpoint's system."""
+    window = system["window"]
+    return {
+        "window": None if window is None else tuple(window),
+        "multiple": tuple(system["multiple"]),
+        "compat": system.get("compat"),  # checkpoints of before it have none
+    }
 
 
 def _evaluation(options: argparse.Namespace, loaded: LoadedModel) -> AnatomyZeroShot:
@@ -135,7 +147,7 @@ def _read(options: argparse.Namespace, recipe: AnatomyRecipe) -> OrganScan:
     facts = {**prepared.facts, "shape": list(prepared.arrays["image"].shape)}
     inputs = recipe.inputs(field, facts)
     series = replace(used[0], modality="CT", num_slices=scan.array.shape[-3])
-    return OrganScan(series, inputs["image"][None], inputs[COMPANION][None], notes)
+    return OrganScan(series, organ_study("scan", inputs, facts), notes)
 
 
 def _mask(wanted: str, series: Series, scan: Scan, folder: Path) -> tuple[Scan, tuple[str, ...]]:
@@ -220,7 +232,9 @@ def _write(
 
 
 def _voxels(model: FVLM, scan: OrganScan) -> dict[str, int]:
-    counts = torch.bincount(scan.mask.flatten().long(), minlength=len(model.organs) + 1)[1:]
+    counts = torch.bincount(
+        scan.study.anatomy_mask.flatten().long(), minlength=len(model.organs) + 1
+    )[1:]
     return dict(zip(model.organs, counts.tolist(), strict=True))
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -114,13 +115,35 @@ def test_findings_can_be_chosen(checkpoint, study, tmp_path):
     assert [one["name"] for one in tree["findings"]] == ["Emphysema", "Cardiomegaly"]
 
 
+def test_maps_lie_in_the_organs_of_what_is_asked(checkpoint, study, tmp_path):
+    out = tmp_path / "out"
+    asked = ("--findings", "Emphysema", "Cardiomegaly", "Hiatal hernia", "--prompt", "A mass.")
+    tree = run(checkpoint, study, out, "--map", *asked, "--set", "system.compat=published")
+    expected = {one["name"]: (one["organ"], one["score"]) for one in tree["findings"]}
+    (said,) = tree["prompts"]
+    shown = {organ: value for organ, value in said["similarity"].items() if value is not None}
+    best = max(shown, key=shown.__getitem__)
+    expected[f"prompt 1 {best}: A mass."] = (best, shown[best])
+    del expected["Hiatal hernia"]  # no esophagus
+    drawn = {one["finding"]: (one["organ"], one["score"]) for one in tree["maps"]}
+    assert drawn == {name: (organ, pytest.approx(x)) for name, (organ, x) in expected.items()}
+    for one in tree["maps"]:
+        volume = nib.load(out / one["volume"]).get_fdata()
+        assert volume.max() > 0 and (out / one["overlay"]).exists()
+
+
+def test_the_highest_findings_are_mapped_where_none_is_named(checkpoint, study, tmp_path):
+    tree = run(checkpoint, study, tmp_path / "out", "--map")
+    scores = sorted((one["score"] for one in tree["findings"] if one["score"]), reverse=True)
+    assert [one["score"] for one in tree["maps"]] == pytest.approx(scores[:3])
+
+
 def test_bad_input_is_refused_with_advice(checkpoint, study, tmp_path):
     scan, masks = study
     common = (scan, "--ckpt", checkpoint, "--out", tmp_path / "out")
     assert "needs their masks: --masks FILE" in refusal(*common)
     assert "no organ masks at" in refusal(*common, "--masks", tmp_path / "none.nii.gz")
     given = (*common, "--masks", masks)
-    assert "--map: for models of whole studies" in refusal(*given, "--map")
     assert "no finding Fracture in prompt set fvlm" in refusal(*given, "--findings", "Fracture")
     assert "one scan with its masks" in refusal(scan, *given)
     assert "too few slices: 14, at least 15" in refusal(*given, "--min-slices", 15)
