@@ -93,12 +93,11 @@ class AnatomySystem(BaseSystem):
         """Fill the model, then let a teacher start from it; once.
 
         Raises:
-            ValueError: If the strategy does not suit the teacher.
+            ValueError: If the strategy does not suit the teacher or the evaluations.
         """
         if self._is_configured or self._trainer is None:
             return
-        if self.teacher is not None:
-            self._check_strategy(self.teacher)
+        self._check_strategy()
         super().configure_model()
         if self.teacher is not None:
             fresh = self.trainer.state.fn == TrainerFn.FITTING
@@ -222,12 +221,19 @@ class AnatomySystem(BaseSystem):
                 "teacher; choose both together, as in loss=anatomy_co_teaching"
             )
 
-    def _check_strategy(self, teacher: AnatomyTeacher) -> None:
+    def _check_strategy(self) -> None:
         strategy = self.trainer.strategy
         if isinstance(strategy, ModelParallelStrategy):
-            raise ValueError("a teacher cannot be sharded; train with strategy=ddp")
+            if self.teacher is not None:
+                raise ValueError("a teacher cannot be sharded; train with strategy=ddp")
+            if self.evaluations:
+                raise ValueError(
+                    "ranks that share a model have to run it equally often, which windows around "
+                    "organs do not allow; evaluate with strategy=ddp or on one device"
+                )
         if (
-            teacher.needs_unused_parameters
+            self.teacher is not None
+            and self.teacher.needs_unused_parameters
             and isinstance(strategy, DDPStrategy)
             and not strategy._ddp_kwargs.get("find_unused_parameters")
         ):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from medvlp.evaluation.anatomy_zero_shot import embed_organs
@@ -184,3 +185,10 @@ def test_data_that_count_organs_otherwise_are_refused(part):
     system._trainer = trainer  # pyright: ignore
     with pytest.raises(ValueError, match=r"data\..* has aorta, heart, lung, the model lung"):
         system.setup("fit")
+
+
+def test_organs_are_not_evaluated_with_a_sharded_model():
+    system = make_system(evaluations={"organs": Embeddings()})
+    system._trainer = SimpleNamespace(strategy=ModelParallelStrategy())  # pyright: ignore
+    with pytest.raises(ValueError, match="strategy=ddp"):
+        system.configure_model()
