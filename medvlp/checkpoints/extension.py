@@ -12,12 +12,12 @@ from medvlp.checkpoints.adapter import StateDict
 from medvlp.checkpoints.conversion import require_target, write_weights
 from medvlp.checkpoints.files import WeightFile
 from medvlp.checkpoints.fingerprint import weights_hash
-from medvlp.checkpoints.fvlm import is_fvlm
 from medvlp.checkpoints.inspection import carried_model
 from medvlp.checkpoints.model_configs import build_model
 from medvlp.checkpoints.systems import check_weights, differences
 from medvlp.checkpoints.verification import misfit
 from medvlp.heads.anatomy_pool import AnatomyPool
+from medvlp.models.fvlm import FVLM
 
 _POOLING = "pooling."
 _QUERY = "query"
@@ -132,7 +132,7 @@ def _as_known(file: WeightFile, tree: Mapping[str, Any], known: list[str]) -> di
     """Bring the weights to our names; strict, against the model with the organs of the file."""
     own = {**tree, "pooling": {**tree["pooling"], "organs": known}}
     model = build_model(own, only_shapes=True)
-    if not is_fvlm(model):
+    if not isinstance(model, FVLM):
         raise ValueError(f"organs of a {type(model).__name__} cannot be extended; only fVLM's can")
     mapped, report = check_weights(model, file.tensors)
     if not report.complete:

@@ -13,6 +13,7 @@ from medvlp.checkpoints.adapter import (
     scalar_to_vector,
     vector_to_scalar,
 )
+from medvlp.layers.patch_embed import PatchEmbed3D
 from medvlp.models.fvlm import FVLM
 
 _VISION_RULES = (
@@ -58,4 +59,8 @@ FVLM_TABLE = RuleTable(
 
 def is_fvlm(model: nn.Module) -> bool:
     """Tell whether a model has the parts that the rule table names."""
-    return isinstance(model, FVLM) and isinstance(model.text_projection, nn.Linear)
+    return (
+        isinstance(model, FVLM)
+        and isinstance(model.text_projection, nn.Linear)
+        and isinstance(model.vision.patch_embed, PatchEmbed3D)
+    )
