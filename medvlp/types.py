@@ -3,8 +3,8 @@
 Axis letters used in all annotations:
     b batch (studies), n scans of the batch packed in a row, s scans of one study, c channels,
     d h w voxels, t texts, l text tokens, e embedding, k classes, u statements of one text,
-    m statements of one report, o organs, p one flattened patch. Image tokens are also counted
-    with n where no scan axis is near.
+    m statements of one report, o organs, p one flattened patch, f features of a 2D slice. Image
+    tokens are also counted with n where no scan axis is near.
 """
 
 from enum import IntEnum
@@ -41,6 +41,20 @@ class Tokens(NamedTuple):
     attention_mask: Bool[Tensor, "t l"]
 
 
+class Conversation(NamedTuple):
+    """A question and its answer for each study, padded on the right, as a language model learns.
+
+    Attributes:
+        input_ids: Vocabulary ids of the question, with the places of image tokens, and the answer.
+        attention_mask: True where the language model may look.
+        labels: The ids that are learned; -100 where nothing is.
+    """
+
+    input_ids: Int[Tensor, "b l"]
+    attention_mask: Bool[Tensor, "b l"]
+    labels: Int[Tensor, "b l"]
+
+
 class VolumeBatch(TypedDict):
     """A batch of 3D studies, packed rather than padded: they may differ in their number of scans.
 
@@ -68,6 +82,10 @@ class VolumeBatch(TypedDict):
         target: One per study: the lesion or question it was sampled for, a row of the manifest.
         anatomy_mask: Organ ids on the grid of `image`.
         slices: 2D slices of each scan, ready for a 2D network.
+        slice_features: What a frozen 2D network said of each of those slices.
+        conversation: One per study, to learn to answer from.
+        question: One per study, as it is put to a language model.
+        answer: One per study, the true one.
         lesion_coarse: Large patch around the lesion, axes x, y, z.
         lesion_fine: Small patch around the lesion, axes x, y, z.
     """
@@ -92,6 +110,10 @@ class VolumeBatch(TypedDict):
     target: NotRequired[list[dict[str, Any] | None]]
     anatomy_mask: NotRequired[Integer[Tensor, "n d h w"]]
     slices: NotRequired[Float[Tensor, "n m c h w"]]
+    slice_features: NotRequired[Float[Tensor, "n m f"]]
+    conversation: NotRequired[Conversation]
+    question: NotRequired[list[str]]
+    answer: NotRequired[list[str]]
     lesion_coarse: NotRequired[Float[Tensor, "n c d h w"]]
     lesion_fine: NotRequired[Float[Tensor, "n c d h w"]]
 
