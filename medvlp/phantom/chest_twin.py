@@ -5,8 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from medvlp.data.choices import check_choice
 from medvlp.phantom.chest_truth import write_truth
 from medvlp.phantom.ct_rate_plan import HARD_KINDS, Session, plan_sessions, prevalence_of
+from medvlp.phantom.finding import LABELS
 from medvlp.phantom.twin import TwinWriter
 from medvlp.phantom.twin_parameters import TwinParameters
 
@@ -31,12 +33,16 @@ def chest_writer(
         hard_kinds: Hard cases of the training split, if hard cases are wanted.
     """
     plan = partial(plan_sessions, hard_kinds=hard_kinds)
-    return TwinWriter(title, version, plan, write, write_tables, state_chest)
+    return TwinWriter(title, version, plan, write, write_tables, state_chest, takes_kinds=True)
 
 
 def state_chest(parameters: TwinParameters) -> dict[str, Any]:
-    """State the parameters as the `twin.json` of chest twins has them."""
-    return {
+    """State the parameters as the `twin.json` of chest twins has them.
+
+    Raises:
+        ValueError: If a finding is unknown.
+    """
+    stated = {
         "num_train": parameters.num_train,
         "num_valid": parameters.num_test,
         "seed": parameters.seed,
@@ -44,6 +50,10 @@ def state_chest(parameters: TwinParameters) -> dict[str, Any]:
         "prevalence": prevalence_of(parameters),
         "hard_cases": parameters.hard_cases,
     }
+    if parameters.kinds is None:
+        return stated
+    check_choice("kinds", parameters.kinds, LABELS)
+    return stated | {"kinds": list(parameters.kinds)}
 
 
 def chest_facts(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from medvlp.phantom.finding import LABELS
 from medvlp.phantom.grid import Grid
 from medvlp.phantom.study import Kernel, PhantomStudy, sample_study
 from medvlp.phantom.twin_parameters import TwinParameters
@@ -74,6 +75,7 @@ class Session:
             prevalence=prevalence_of(parameters),
             side=self.side,
             names=self.names,
+            kinds=parameters.kinds or LABELS,
         )
 
 

@@ -22,6 +22,7 @@ class PhantomCTRate(TwinSource, CTRate):
         prevalence: Share of the sessions with each finding.
         num_workers: Processes that write; 0 writes in this one.
         hard_cases: Add the hard cases, see `write_ct_rate_twin`.
+        kinds: The findings there can be; None: all 18.
     """
 
     name = "phantom_ct_rate"
@@ -38,6 +39,7 @@ class PhantomCTRate(TwinSource, CTRate):
         prevalence: float = 0.3,
         num_workers: int = 2,
         hard_cases: bool = False,
+        kinds: Sequence[str] | None = None,
     ) -> None:
         super().__init__(
             root,
@@ -47,6 +49,7 @@ class PhantomCTRate(TwinSource, CTRate):
             shape=shape,
             num_workers=num_workers,
             hard_cases=hard_cases,
+            kinds=kinds,
         )
         self.parameters = replace(self.parameters, prevalence=prevalence)
 

@@ -59,7 +59,7 @@ def absent(study: PhantomStudy) -> dict[str, list[str]]:
     """Return region to phrases of what is not there."""
     missing: dict[str, list[str]] = {}
     for name in LABELS:
-        if name not in study.names:
+        if name in study.kinds and name not in study.names:
             region = _PLACES.get(name, ("lung",))[0]
             for place in (region, f"{region}/{region}")[: 1 if region in _FLAT else 2]:
                 missing.setdefault(place, []).append(phrase(name))

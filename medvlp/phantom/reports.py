@@ -5,7 +5,7 @@ Every sentence speaks of one finding, ends with the only full stop it has, and h
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -30,7 +30,7 @@ class Report:
     """The texts of one study.
 
     Attributes:
-        findings: One sentence per label, grouped by anatomy.
+        findings: One sentence per finding that was looked for, grouped by anatomy.
         impression: What is present, and some of what is absent, in the words of the prompts.
         technique: How the scan was made.
         indication: Why it was made.
@@ -67,8 +67,9 @@ def write_report(study: PhantomStudy, rng: np.random.Generator, *, thickness_mm:
         name: _sentence(name, slots.get(name), rng)
         for region in grammar["regions"]
         for name in rng.permutation(region).tolist()
+        if name in study.kinds
     }
-    present, absent = _impression(slots, rng)
+    present, absent = _impression(slots, study.kinds, rng)
     said = list(present.values()) or [grammar["normal"]]
     return Report(
         findings=" ".join(sentences.values()),
@@ -154,7 +155,7 @@ def _sentence(name: str, slots: Slots | None, rng: np.random.Generator) -> str:
 
 
 def _impression(
-    by_name: Mapping[str, Slots], rng: np.random.Generator
+    by_name: Mapping[str, Slots], kinds: Collection[str], rng: np.random.Generator
 ) -> tuple[dict[str, str], list[str]]:
     """Say what is present, each finding in its prompt's words, and part of what is absent."""
     present: dict[str, str] = {}
@@ -165,6 +166,6 @@ def _impression(
             if rng.random() < _IMPRESSION_DETAIL_SHARE:
                 options = wordings()["findings"][name]["positive"]
                 present[name] += f" {_fill(_pick(options, rng), name, by_name[name])}"
-        elif rng.random() < _IMPRESSION_NEGATIVE_SHARE:
+        elif name in kinds and rng.random() < _IMPRESSION_NEGATIVE_SHARE:
             absent.append(prompt(name, False))
     return present, absent

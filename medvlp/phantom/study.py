@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int16, UInt8
 
 from medvlp.phantom.canvas import Canvas
-from medvlp.phantom.finding import Finding
+from medvlp.phantom.finding import LABELS, Finding
 from medvlp.phantom.findings import KINDS, reshape_heart, sample_finding
 from medvlp.phantom.grid import Grid
 from medvlp.phantom.organs import paint_thorax
@@ -24,10 +24,12 @@ class PhantomStudy:
     Attributes:
         thorax: The anatomy, heart as its findings make it.
         findings: What was found, in the order of painting.
+        kinds: What was looked for, so that its absence is worth a word.
     """
 
     thorax: Thorax
     findings: tuple[Finding, ...]
+    kinds: tuple[str, ...] = LABELS
 
     def size_mm(self, finding: Finding) -> float:
         """Return the extent of a finding in this person rather than in the standard body."""
@@ -73,6 +75,7 @@ def sample_study(
     prevalence: float = 0.3,
     side: str | None = None,
     names: frozenset[str] | None = None,
+    kinds: tuple[str, ...] = LABELS,
 ) -> PhantomStudy:
     """Draw a study.
 
@@ -82,6 +85,7 @@ def sample_study(
         prevalence: Share of the studies with each finding.
         side: Put every finding that has a side on this one, all else equal.
         names: Exactly these findings, instead of a draw.
+        kinds: What there can be; a draw of the others is void.
     """
     thorax = sample_thorax(np.random.default_rng((*person_seed, 0)))
     rng = np.random.default_rng((*study_seed, 1))
@@ -90,12 +94,12 @@ def sample_study(
     findings: list[Finding] = []
     for index, kind in enumerate(KINDS):
         present = drawn[index] and not healthy if names is None else kind.name in names
-        if not present:
+        if not present or kind.name not in kinds:
             continue
         seed = (*study_seed, 2 + index)
         findings.append(sample_finding(kind, thorax, seed, side=side))
         thorax = reshape_heart(thorax, tuple(findings[-1:]))
-    return PhantomStudy(thorax, tuple(findings))
+    return PhantomStudy(thorax, tuple(findings), kinds)
 
 
 def paint_study(

@@ -3,7 +3,9 @@ import re
 import numpy as np
 import pytest
 
+from medvlp.phantom.ct_rate_source import PhantomCTRate
 from medvlp.phantom.finding import LABELS
+from medvlp.phantom.radgenome_words import absent
 from medvlp.phantom.reports import NEGATION_WORDS, all_sentences, prompt, write_report
 from medvlp.phantom.study import sample_study
 
@@ -119,3 +121,23 @@ def test_wordings_vary_and_carry_side_and_size():
 
 def test_the_same_seed_writes_the_same_report():
     assert report(3)[1] == report(3)[1]
+
+
+def test_what_was_not_looked_for_is_neither_found_nor_denied() -> None:
+    kinds = ("Cardiomegaly", "Pleural effusion")
+    studies = [sample_study((seed,), (seed,), prevalence=0.6, kinds=kinds) for seed in range(20)]
+    assert {name for study in studies for name in study.names} == set(kinds)
+    for study in studies:
+        report = write_report(study, np.random.default_rng(0), thickness_mm=1.5)
+        assert sorted(report.sentences) == sorted(kinds)
+        assert report.impression.count(".") <= 4
+        assert {name for names in absent(study).values() for name in names} <= {
+            "cardiomegaly",
+            "pleural effusion",
+        }
+
+
+def test_an_unknown_kind_is_refused_before_anything_is_written(tmp_path) -> None:
+    with pytest.raises(ValueError, match="kinds is \\['Fracture'\\], expected a choice of"):
+        PhantomCTRate(str(tmp_path / "twin"), kinds=["Fracture"]).materialise()
+    assert not (tmp_path / "twin").exists()
