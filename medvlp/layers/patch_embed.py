@@ -74,27 +74,61 @@ class PatchEmbed3D(nn.Module):
         self._notices.once("remainder", f"{message}; they are left out, as in the published code")
 
 
+class PerceptronPatchEmbed(nn.Module):
+    """Embed patches by a linear layer on their voxels: depth slowest, channel fastest.
+
+    What `PatchEmbed3D` computes, with its weights as MONAI's "perceptron" embedding stores them.
+
+    Args:
+        in_channels: Channels of the volume.
+        patch_size: Voxels of a patch; must divide the volumes.
+        embed_dim: Width of the tokens.
+    """
+
+    def __init__(self, in_channels: int, patch_size: Sequence[int], embed_dim: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.patch_size = as_size(patch_size, "patch_size")
+        self.embed_dim = embed_dim
+        self.proj = nn.Linear(in_channels * math.prod(self.patch_size), embed_dim)
+        nn.init.trunc_normal_(self.proj.weight, std=0.02)
+        nn.init.zeros_(self.proj.bias)
+
+    def forward(self, volume: Float[Tensor, "n c d h w"]) -> Float[Tensor, "n gd gh gw e"]:
+        """Return the token grid with channels last.
+
+        Raises:
+            ValueError: If the channels do not fit, or the volume is smaller than one patch.
+        """
+        check_volume(volume, self.in_channels, self.patch_size)
+        patches = patchify(volume, self.patch_size)
+        return self.proj(patches.unflatten(-1, (self.in_channels, -1)).mT.flatten(-2))
+
+
 class PatchEmbed2D(nn.Module):
-    """Embed the patches of images linearly, without a bias, row by row.
+    """Embed the patches of images linearly, row by row.
 
     Args:
         in_channels: Channels of the images.
         patch_size: Pixels of a side of a patch; must divide the images.
         embed_dim: Width of the tokens.
+        bias: Whether the embedding has one.
     """
 
-    def __init__(self, in_channels: int, patch_size: int, embed_dim: int) -> None:
+    def __init__(
+        self, in_channels: int, patch_size: int, embed_dim: int, *, bias: bool = False
+    ) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.embed_dim = embed_dim
-        self.proj = nn.Conv2d(in_channels, embed_dim, patch_size, stride=patch_size, bias=False)
+        self.proj = nn.Conv2d(in_channels, embed_dim, patch_size, stride=patch_size, bias=bias)
 
     def forward(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n p e"]:
         """Return the tokens of each image."""
         size = self.patch_size
         pattern = "n c (gh ph) (gw pw) -> n (gh gw) (c ph pw)"
         patches = rearrange(image, pattern, ph=size, pw=size)
-        return F.linear(patches, self.proj.weight.flatten(1))  # as in `PatchEmbed3D`
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)  # as `PatchEmbed3D`
 
 
 class ConvStemPatchEmbed(nn.Module):

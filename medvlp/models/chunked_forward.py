@@ -36,7 +36,7 @@ def embed_chunks(
 
 def chunk_studies(
     image: Float[Tensor, "n c *d h w"], num_scans: Int[Tensor, " b"], num_chunks: int
-) -> list[tuple[Tensor, Tensor]]:
+) -> list[tuple[Tensor, ...]]:
     """Cut studies into runs of nearly equal numbers, as many as there are studies at most.
 
     >>> counts = torch.tensor([2, 1, 3])

@@ -51,10 +51,13 @@ class TwoTower(nn.Module):
         self.text = text
         self.image_projection = image_projection
         self.text_projection = text_projection
-        # One axis rather than none: sharding cuts parameters along their first axis.
-        self.logit_scale = nn.Parameter(torch.tensor([logit_scale_init]))
+        self._start_scale(logit_scale_init)
         self.logit_bias = _parameter(logit_bias_init)
         self.second_logit_scale = _parameter(second_logit_scale_init)
+
+    def _start_scale(self, log_scale: float) -> None:
+        # One axis rather than none: sharding cuts parameters along their first axis.
+        self.logit_scale = nn.Parameter(torch.tensor([log_scale]))
 
     def embed_image(
         self, image: Float[Tensor, "n c *d h w"], num_scans: Int[Tensor, " b"]
@@ -70,13 +73,18 @@ class TwoTower(nn.Module):
         self, image: Float[Tensor, "n c *d h w"], num_scans: Int[Tensor, " b"], tokens: Tokens
     ) -> TwoTowerOutput:
         """Embed studies and texts for a contrastive loss."""
+        return self._embed_both(chunk_studies(image, num_scans, self.num_chunks), tokens)
+
+    @property
+    def num_chunks(self) -> int:
+        """Say in how many chunks the next forward goes."""
         in_chunks = self.forward_chunks > 1 and self.training and torch.is_grad_enabled()
-        count = self.forward_chunks if in_chunks else 1
+        return self.forward_chunks if in_chunks else 1
+
+    def _embed_both(self, studies: list[tuple[Tensor, ...]], tokens: Tokens) -> TwoTowerOutput:
         output: TwoTowerOutput = {
-            "image_embedding": embed_chunks(
-                self._embed_image, chunk_studies(image, num_scans, count)
-            ),
-            "text_embedding": embed_chunks(self._embed_text, chunk_tokens(tokens, count)),
+            "image_embedding": embed_chunks(self._embed_image, studies),
+            "text_embedding": embed_chunks(self._embed_text, chunk_tokens(tokens, self.num_chunks)),
             "logit_scale": self.logit_scale,
         }
         if self.logit_bias is not None:
