@@ -1,7 +1,8 @@
 """Learning rates as factors of the base rate: `(step, total_steps) -> factor`.
 
 `step` is the index of the coming optimizer step, from 0. All schedules warm up linearly: step t of
-the first w has the factor (t + 1) / w, but for `WarmupEpochCosine`, which starts at a factor given.
+the first w has the factor (t + 1) / w, but for `WarmupShareCosine`, which starts at 0, and
+`WarmupEpochCosine`, which starts at a factor given.
 """
 
 import math
@@ -45,6 +46,32 @@ class WarmupCosine(WarmupConstant):
         span = max(1, total_steps - self.warmup_steps)
         progress = min(1.0, (step - self.warmup_steps) / span)
         return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class WarmupShareCosine:
+    """Warm up from 0 over a share of the run, then fall to 0 along half a cosine.
+
+    As the trainer of Hugging Face's transformers does with a warm-up ratio: the first step has the
+    rate 0, and the length of the warm-up is rounded up.
+
+    >>> [round(WarmupShareCosine(warmup_share=0.3)(step, 6), 2) for step in range(6)]
+    [0.0, 0.5, 1.0, 0.85, 0.5, 0.15]
+
+    Args:
+        warmup_share: Of the steps of the run, from 0 to 1.
+    """
+
+    def __init__(self, warmup_share: float) -> None:
+        if not 0 <= warmup_share <= 1:
+            raise ValueError(f"warmup_share is {warmup_share}, expected a share between 0 and 1")
+        self.warmup_share = warmup_share
+
+    def __call__(self, step: int, total_steps: int) -> float:
+        """Return the factor of one step."""
+        warmup = math.ceil(self.warmup_share * total_steps)
+        if step < warmup:
+            return step / warmup
+        return WarmupCosine(warmup).after_warmup(step, total_steps)
 
 
 class WarmupCooldown(WarmupConstant):

@@ -1,12 +1,15 @@
 """Schedules at their seams; the published numbers are in tests/parity."""
 
 import pytest
+import torch
+from transformers import get_cosine_schedule_with_warmup
 
 from medvlp.optim.schedules import (
     WarmupConstant,
     WarmupCooldown,
     WarmupCosine,
     WarmupEpochCosine,
+    WarmupShareCosine,
 )
 
 
@@ -50,3 +53,17 @@ def test_epoch_cosine_is_flat_within_an_epoch_and_warms_up_in_the_first_only():
     )
     with pytest.raises(ValueError, match="num_epochs is 0"):
         WarmupEpochCosine(2, num_epochs=0)
+
+
+@pytest.mark.parametrize("total", [7, 100])
+def test_share_cosine_is_that_of_transformers(total):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    warmup = {7: 1, 100: 3}[total]  # 3 % rounded up
+    theirs = get_cosine_schedule_with_warmup(optimizer, warmup, total)
+    ours = WarmupShareCosine(0.03)
+    for step in range(total + 1):
+        assert ours(step, total) == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
+        optimizer.step()
+        theirs.step()
+    with pytest.raises(ValueError, match="share between 0 and 1"):
+        WarmupShareCosine(3.0)
