@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from medvlp.data.report_terms import Match, ReportTerms, words_of
+from medvlp.data.report_terms import Match, ReportTerms, TermMatcher, words_of
 
 Status = Literal["normal", "abnormal", "neutral"]
 
@@ -85,12 +85,10 @@ def read_clause(text: str, terms: ReportTerms) -> Clause:
 
     What stands in parentheses (sizes, causes) is not looked at.
     """
-    words = words_of(_ASIDE.sub(" ", text)) or words_of(text)
+    words = clause_words(text)
     named = terms.named.find(words)
-    said = list(words)
-    for match in terms.no_denial.find(words):
-        said[match.start : match.end] = [""] * (match.end - match.start)
-    affirmed, denied, has_denial = _findings(said, terms)
+    said = blanked(words, terms.no_denial)
+    affirmed, denied, has_denial = split_findings(said, terms.findings, terms)
     normal = terms.normal.find(said)
     status: Status = "neutral"
     if affirmed:
@@ -116,6 +114,19 @@ def read_clause(text: str, terms: ReportTerms) -> Clause:
     )
 
 
+def clause_words(text: str) -> list[str]:
+    """Return the words of a clause without what stands in parentheses, if that leaves any."""
+    return words_of(_ASIDE.sub(" ", text)) or words_of(text)
+
+
+def blanked(words: Sequence[str], terms: TermMatcher) -> list[str]:
+    """Empty the words of all matches; the others keep their places."""
+    said = list(words)
+    for match in terms.find(words):
+        said[match.start : match.end] = [""] * (match.end - match.start)
+    return said
+
+
 def _cut(sentence: str) -> list[str]:
     """Cut at commas and conjunctions where both sides have a verb."""
     joints = [j for j in _JOINTS.finditer(sentence) if not _NO_SUBJECT.match(sentence, j.end())]
@@ -130,8 +141,8 @@ def _cut(sentence: str) -> list[str]:
     return [*clauses, sentence[begin:]]
 
 
-def _findings(
-    words: Sequence[str], terms: ReportTerms
+def split_findings(
+    words: Sequence[str], findings: TermMatcher, terms: ReportTerms
 ) -> tuple[frozenset[str], frozenset[str], bool]:
     """Return findings that are affirmed, those that are denied, and whether any word denies."""
     stops, before, after = (
@@ -140,7 +151,7 @@ def _findings(
     )
     affirmed: set[str] = set()
     denied: set[str] = set()
-    for place, _, term, _ in terms.findings.find(words):
+    for place, _, term, _ in findings.find(words):
         if denied and place in after:
             continue  # "absent" is a finding of a kidney; of an effusion it is a denial
         lower = max((stop for stop in stops if stop < place), default=-1)

@@ -13,7 +13,7 @@ from medvlp.types import Tokens, VolumeBatch
 
 
 class Evaluation(ABC):
-    """Measure a two-tower model on the studies of a split.
+    """Measure a model on the studies of a split.
 
     The caller runs `reset`, `prepare`, `update` for every batch, gathers `rows` over all ranks,
     and calls `compute` on the gathered list. `compute` depends on its argument alone.
@@ -38,10 +38,13 @@ class Evaluation(ABC):
         """
 
     @abstractmethod
-    def update(self, image_embedding: Float[Tensor, "b *p e"], batch: VolumeBatch) -> None:
-        """Score one batch of normalised study embeddings and keep the scores.
+    def update(self, outcome: Any, batch: VolumeBatch, /) -> None:
+        """Score what the model made of one batch and keep the scores.
 
-        Where the image tower gives several embeddings of a study, their axis is p.
+        Args:
+            outcome: Of two towers the normalised study embeddings (b *p e), where the axis p is
+                that of several embeddings of a study; of a language model one text per study.
+            batch: The studies.
         """
 
     @abstractmethod

@@ -159,7 +159,7 @@ def _notes(results: Results) -> list[str]:
         notes.append(catalogue_report.LEGEND)
     elif _is_ranked(results):
         notes.append("chance: AUROC 0.500, AP = prevalence (prev)")
-    else:
+    elif results.kind.startswith("retrieval"):
         notes.append("chance: of n items, mean rank (n + 1) / 2, R@k k / n")
     if results.findings:
         worst = next(f for f in results.findings if f.name == results.worst_finding)
