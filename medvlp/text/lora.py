@@ -1,4 +1,4 @@
-"""Low-rank adaptation (LoRA) of a text encoder."""
+"""Low-rank adaptation (LoRA) of a text encoder or a language model."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,14 @@ class LoRA:
         rank: Of the low-rank product.
         alpha: The product is scaled by `alpha / rank`.
         dropout: Of the input of the low-rank layers.
-        targets: Names of the linear layers that are adapted.
+        targets: Names of the linear layers that are adapted; None for all but the output head of a
+            language model.
 
     Raises:
         ValueError: If the rank is not positive.
 
-    Reference: Hu et al., LoRA (ICLR 2022); HLIP's option for the text tower.
+    Reference: Hu et al., LoRA (ICLR 2022); HLIP's option for the text tower, HSENet's for the
+    language model.
     """
 
     def __init__(
@@ -29,14 +31,14 @@ class LoRA:
         *,
         alpha: int,
         dropout: float = 0.0,
-        targets: Sequence[str] = ("query", "value"),
+        targets: Sequence[str] | None = ("query", "value"),
     ) -> None:
         if rank < 1:
             raise ValueError(f"LoRA needs a positive rank, {rank} came; leave `lora` out for none")
         self.rank = rank
         self.alpha = alpha
         self.dropout = dropout
-        self.targets = tuple(targets)
+        self.targets = None if targets is None else tuple(targets)
 
     def adapt(self, encoder: nn.Module) -> None:
         """Adapt an encoder in place; all else in it is frozen.
@@ -45,31 +47,36 @@ class LoRA:
             ImportError: If PEFT is not installed.
             ValueError: If a target names no linear layer.
         """
-        names = {
-            name.rpartition(".")[2]
-            for name, module in encoder.named_modules()
-            if isinstance(module, nn.Linear)
-        }
-        unknown = [target for target in self.targets if target not in names]
-        if unknown or not self.targets:
+        targets = _all_linear(encoder) if self.targets is None else self.targets
+        names = {name.rpartition(".")[2] for name in _linear_names(encoder)}
+        unknown = [] if self.targets is None else [name for name in targets if name not in names]
+        if unknown or not targets:
             raise ValueError(
-                f"LoRA targets {list(self.targets)} must name linear layers of the encoder; it has "
+                f"LoRA targets {list(targets)} must name linear layers of the encoder; it has "
                 f"{', '.join(sorted(names))}"
             )
         try:
             from peft import LoraConfig, inject_adapter_in_model
         except ImportError as error:
-            raise ImportError(
-                "LoRA on the text tower needs PEFT; pip install 'medvlp[llm]'"
-            ) from error
+            raise ImportError("LoRA needs PEFT; pip install 'medvlp[llm]'") from error
         options = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
-            target_modules=list(self.targets),
+            target_modules=list(targets),
             bias="none",
         )
         inject_adapter_in_model(options, encoder)
+
+
+def _linear_names(encoder: nn.Module) -> list[str]:
+    return [name for name, module in encoder.named_modules() if isinstance(module, nn.Linear)]
+
+
+def _all_linear(encoder: nn.Module) -> list[str]:
+    """List all linear layers by their full names, without the head that predicts words."""
+    head = getattr(encoder, "get_output_embeddings", lambda: None)()
+    return [name for name in _linear_names(encoder) if encoder.get_submodule(name) is not head]
 
 
 def low_rank_dropouts(encoder: nn.Module) -> list[nn.Module]:
