@@ -2,12 +2,12 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,9 +15,11 @@ from medvlp.evaluation.prompt_evaluation import scored_token
 from medvlp.evaluation.protocol import Evaluation
 from medvlp.evaluation.results import Macro, Results
 from medvlp.evaluation.retrieval_metrics import (
+    CUTOFFS,
     TieRule,
     first_of_each,
     matching_ranks,
+    pools_of,
     rank_metrics,
 )
 from medvlp.evaluation.score_table import check_rows, distinct_rows
@@ -40,8 +42,11 @@ class Retrieval(Evaluation):
         kinds: Which texts of a study to use, of "REPORT", "FINDINGS", "IMPRESSION", "SENTENCE";
             None takes all that the data give.
         ties: Where equally similar items stand, see `matching_ranks`.
+        cutoffs: The k of R@k.
+        pools: Sizes of smaller sets to find among, besides all samples: these are divided at
+            random into pools of that size, and every query asks its own pool.
         num_resamples: Bootstrap resamples of patients.
-        seed: Of the bootstrap.
+        seed: Of the bootstrap and of the pools.
     """
 
     def __init__(
@@ -50,6 +55,8 @@ class Retrieval(Evaluation):
         token: int = 0,
         kinds: Sequence[str] | None = None,
         ties: TieRule = "worst",
+        cutoffs: Sequence[int] = CUTOFFS,
+        pools: Sequence[int] = (),
         num_resamples: int = 1000,
         seed: int = 0,
     ) -> None:
@@ -59,7 +66,9 @@ class Retrieval(Evaluation):
                 f"there is no kind of text {', '.join(unknown)}; choose among "
                 f"{', '.join(TextKind.__members__)}"
             )
-        self.token = token
+        if wrong := [number for number in (*cutoffs, *pools) if number < 1]:
+            raise ValueError(f"cutoffs and pools have {wrong[0]}, expected at least 1")
+        self.token, self.cutoffs, self.pools = token, tuple(cutoffs), tuple(pools)
         self.ties: TieRule = ties
         self.kinds = None if kinds is None else [TextKind[kind] for kind in kinds]
         self.num_resamples, self.seed = num_resamples, seed
@@ -142,6 +151,14 @@ class Retrieval(Evaluation):
         first = first_of_each([row["text_key"] for row in paired])
         once = [paired[place] for place in first]
         macros = [*self._directions(paired, ""), *self._directions(once, "_dedup")]
+        notes = []
+        for size in self.pools:
+            if size >= len(paired):
+                notes.append(f"no pools of {size}: there are {len(paired)} samples")
+                continue
+            pools = pools_of(len(paired), size, self.seed)
+            macros += self._directions(paired, f"_pool_{size}", pools)
+            notes.append(f"{len(pools)} pools of {size} of {len(paired)} samples")
         without = len(unique) - len(paired)
         return Results(
             protocol=f"retrieval (ties: {self.ties})",
@@ -159,7 +176,8 @@ class Retrieval(Evaluation):
             duplicates_dropped=len(rows) - len(unique),
             score_rule="cosine",
             left_out={"without a text": without} if without else {},
-            predictions=_predictions(paired),
+            notes=notes,
+            predictions=_predictions(paired, self._ranks(paired)),
         )
 
     def reset(self) -> None:
@@ -171,19 +189,34 @@ class Retrieval(Evaluation):
         resampled = patient_weights(patients, self.num_resamples, self.seed)
         return np.vstack([np.ones(len(rows)), resampled])
 
-    def _directions(self, rows: Rows, suffix: str) -> list[Macro]:
+    def _ranks(
+        self, rows: Rows, pools: Sequence[Int[np.ndarray, " m"]] | None = None
+    ) -> dict[str, Float[np.ndarray, " n"]]:
+        """Rank the matching item of every query, in each direction, among its own pool."""
         image, text = (
             torch.from_numpy(np.stack([row[side] for row in rows])) for side in ("image", "text")
         )
-        weights = self._weights(rows)
+        own = [np.arange(len(rows))] if pools is None else pools
+        return {
+            name: np.concatenate(
+                [matching_ranks(queries[p], items[p], ties=self.ties).double().numpy() for p in own]
+            )
+            for name, queries, items in (
+                ("image_to_text", image, text),
+                ("text_to_image", text, image),
+            )
+        }
+
+    def _directions(
+        self, rows: Rows, suffix: str, pools: Sequence[Int[np.ndarray, " m"]] | None = None
+    ) -> list[Macro]:
+        asking = rows if pools is None else [rows[k] for pool in pools for k in pool.tolist()]
+        weights = self._weights(asking)
         macros = []
-        for name, queries, items in (
-            ("image_to_text", image, text),
-            ("text_to_image", text, image),
-        ):
-            ranks = matching_ranks(queries, items, ties=self.ties).double().numpy()
-            figures = {key: figure(v) for key, v in rank_metrics(ranks, weights).items()}
-            count = figure(np.full(2, float(len(rows))))
+        for name, ranks in self._ranks(rows, pools).items():
+            metrics = rank_metrics(ranks, weights, self.cutoffs)
+            figures = {key: figure(v) for key, v in metrics.items()}
+            count = figure(np.full(2, float(len(asking))))
             macros.append(Macro(name + suffix, [], figures | {"n": count}))
         return macros
 
@@ -204,7 +237,7 @@ class Retrieval(Evaluation):
         return Macro("pairs", [], figures)
 
 
-def _predictions(rows: Rows) -> list[dict[str, Any]]:
+def _predictions(rows: Rows, ranks: Mapping[str, Float[np.ndarray, " n"]]) -> list[dict[str, Any]]:
     return [
         {
             "sample_id": row["sample_id"],
@@ -212,5 +245,6 @@ def _predictions(rows: Rows) -> list[dict[str, Any]]:
             "similarity to its text": row["scores"][0],
             "text": row["text_key"][:16],
         }
-        for row in rows
+        | {f"rank {name}": float(own[k]) + 1 for name, own in ranks.items()}
+        for k, row in enumerate(rows)
     ]

@@ -1,5 +1,6 @@
 """Ranks of matching items and what is made of them, in chunks of the similarity matrix."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -40,9 +41,16 @@ def matching_ranks(
 
 
 def rank_metrics(
-    ranks: Float[ndarray, " n"], weights: Float[ndarray, "r n"]
+    ranks: Float[ndarray, " n"],
+    weights: Float[ndarray, "r n"],
+    cutoffs: Sequence[int] = CUTOFFS,
 ) -> dict[str, Float[ndarray, " r"]]:
     """Compute HLIP's retrieval figures for every row of weights, which are whole numbers.
+
+    Args:
+        ranks: From 0, of each query.
+        weights: One row per resample.
+        cutoffs: The k of R@k.
 
     Returns:
         mean_rank and median_rank, counted from 1 (the median is rounded down first, as
@@ -53,7 +61,18 @@ def rank_metrics(
         "mean_rank": weights @ ranks / total + 1,
         "median_rank": np.floor(_weighted_median(ranks, weights)) + 1,
     }
-    return metrics | {f"R@{k}": weights @ (ranks < k) / total for k in CUTOFFS}
+    return metrics | {f"R@{k}": weights @ (ranks < k) / total for k in cutoffs}
+
+
+def pools_of(num_samples: int, size: int, seed: int) -> list[Int[ndarray, " m"]]:
+    """Divide samples at random into pools of equal size; what does not fill a pool is left out.
+
+    >>> [len(pool) for pool in pools_of(7, 3, seed=0)]
+    [3, 3]
+    """
+    order = np.random.default_rng(seed).permutation(num_samples)
+    whole = num_samples - num_samples % size
+    return [np.sort(order[start : start + size]) for start in range(0, whole, size)]
 
 
 def first_of_each(keys: list[str]) -> Int[ndarray, " m"]:

@@ -1,11 +1,15 @@
 """HSENet: figures of reports and answers."""
 
+import json
 import math
+import random
 from collections.abc import Sequence
 
 import numpy as np
 from sklearn.metrics import classification_report
+from transformers import BertTokenizer
 
+from medvlp.data.random_sentences import random_sentences
 from medvlp.evaluation.answer_metrics import (
     CATEGORIES,
     category,
@@ -13,12 +17,15 @@ from medvlp.evaluation.answer_metrics import (
     published_text_accuracy,
 )
 from medvlp.evaluation.report_generation import text_macros
+from medvlp.evaluation.retrieval_metrics import matching_ranks, rank_metrics
 from medvlp.evaluation.text_metrics import bleu_statistics, meteor, ngram_precisions, rouge
 from medvlp.evaluation.visual_question_answering import category_macros
+from medvlp.evaluation.volume_retrieval import cumulative, findings_overlap
 
 from .registry import Case, handles
 
 TOLERANCE = 1e-6
+SCRIPT_SEED = 42  # of the published script
 
 
 def _scores(generated: Sequence[str], truth: Sequence[str]) -> dict[str, np.ndarray]:
@@ -74,3 +81,61 @@ def vqa_metrics(case: Case) -> None:
         *numbers, labels=classes, target_names=CATEGORIES, digits=4, zero_division=0
     )
     assert str(report).split() == case.config["ce_classification_report"].split()
+
+
+@handles("hsenet", "retrieval_eval")
+def retrieval_eval(case: Case) -> None:
+    """Rank the stored features; truncate the stored texts and turn them into ids."""
+    printed = case.config["printed"]
+    sides = {name: case.inputs[f"{name}_features"] for name in ("image", "text")}
+    for direction in ("image_to_text", "text_to_image"):
+        asking, asked = direction.split("_to_")
+        ranks = matching_ranks(sides[asking], sides[asked]).double().numpy()
+        cutoffs = [int(name.removeprefix("R@")) for name in printed[direction]]
+        ours = rank_metrics(ranks, np.ones((1, len(ranks))), cutoffs)
+        for name, golden in printed[direction].items():
+            assert round(100 * float(ours[name][0]), 4) == golden, f"{direction} {name}"
+    _volumes(case)
+    _truncated_texts(case)
+
+
+def _volumes(case: Case) -> None:
+    labels = case.inputs["labels"].bool().numpy()
+    cutoffs = [int(name.removeprefix("K=")) for name in case.config["image_to_image_clean"]]
+    embeddings = case.inputs["image_features"].double().numpy()
+    overlap = findings_overlap(embeddings, labels, cutoffs, exclude_self=False)
+    clean = 100 * overlap.mean(axis=0)
+    for ours, golden in zip(clean, case.config["image_to_image_clean"].values(), strict=True):
+        _assert_close("image to image", float(ours), golden)
+    goldens = case.config["printed"]["image_to_image_cumulative"].values()
+    assert [round(float(ours), 4) for ours in cumulative(clean)] == list(goldens)
+    assert (~labels.any(axis=1)).sum() == case.config["filtered_images"]
+
+
+def _truncated_texts(case: Case) -> None:
+    texts = json.loads((case.path / "texts.json").read_text(encoding="utf-8"))
+    tokenizer = BertTokenizer(str(case.path / "vocab.txt"))
+    clean = [text.translate(str.maketrans("", "", "\"'()")) for text in texts["raw"]]
+
+    def cut(budget: int, seed: int, some: list[str]) -> list[str]:
+        generator = random.Random(seed)
+        return [
+            random_sentences(text, budget, lambda part: len(tokenizer(part).input_ids), generator)
+            for text in some
+        ]
+
+    for key, goldens in texts.items():
+        if key == "raw":
+            continue
+        budget = int(key.removeprefix("trunc"))
+        seed = case.config["truncate"][f"seed_{budget}"]
+        assert cut(budget, seed, clean[: len(goldens)]) == goldens, key
+    length = case.outputs["input_ids"].shape[1]
+    step = -(-len(clean) // len(case.outputs["input_ids"]))
+    own = cut(length, SCRIPT_SEED, clean)[::step]
+    batch = tokenizer(
+        own, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+    )
+    for key in ("input_ids", "attention_mask"):
+        case.assert_close(key, batch[key], case.outputs[key])
+    case.assert_all_compared()
