@@ -97,9 +97,9 @@ class HSENetVLM(nn.Module):
 
     def forward(
         self,
-        image: Float[Tensor, "b c d h w"],
+        image: Float[Tensor, "n c d h w"],
         num_scans: Int[Tensor, " b"],
-        slice_features: Float[Tensor, "b m f"] | None,
+        slice_features: Float[Tensor, "_ m f"] | None,
         conversation: Conversation,
         towers: TowerTokens | None = None,
     ) -> ConversationOutput:
@@ -126,9 +126,9 @@ class HSENetVLM(nn.Module):
     @torch.no_grad()
     def generate(
         self,
-        image: Float[Tensor, "b c d h w"],
+        image: Float[Tensor, "n c d h w"],
         num_scans: Int[Tensor, " b"],
-        slice_features: Float[Tensor, "b m f"] | None,
+        slice_features: Float[Tensor, "_ m f"] | None,
         prompts: Tokens,
         ending: Ending,
         *,
@@ -157,9 +157,9 @@ class HSENetVLM(nn.Module):
 
     def look(
         self,
-        image: Float[Tensor, "b c d h w"],
+        image: Float[Tensor, "n c d h w"],
         num_scans: Int[Tensor, " b"],
-        slice_features: Float[Tensor, "b m f"] | None,
+        slice_features: Float[Tensor, "_ m f"] | None,
     ) -> TowerTokens:
         """Run both towers; without gradient where they are frozen.
 

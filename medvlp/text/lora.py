@@ -48,12 +48,13 @@ class LoRA:
             ValueError: If a target names no linear layer.
         """
         targets = _all_linear(encoder) if self.targets is None else self.targets
-        names = {name.rpartition(".")[2] for name in _linear_names(encoder)}
-        unknown = [] if self.targets is None else [name for name in targets if name not in names]
+        linear = [f".{name}" for name in _linear_names(encoder)]
+        unknown = [t for t in targets if not any(name.endswith(f".{t}") for name in linear)]
         if unknown or not targets:
+            known = sorted({name.rpartition(".")[2] for name in linear})
             raise ValueError(
                 f"LoRA targets {list(targets)} must name linear layers of the encoder; it has "
-                f"{', '.join(sorted(names))}"
+                f"{', '.join(known)}"
             )
         try:
             from peft import LoraConfig, inject_adapter_in_model
