@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from medvlp.data.statements import statements_of
-from medvlp.data.texts import TextSampler, TextUnit
+from medvlp.data.text_sampler import TextSampler, TextUnit
 from medvlp.types import TextKind
 
 UNUSED = ("openi_rewrites", "mimic_captions", "retina_sentence")

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Int
@@ -10,11 +10,14 @@ from torch import Tensor
 
 from medvlp.data.batch_memory import stack
 from medvlp.data.image_dataset import ImageSample, ImageSamples
-from medvlp.data.texts import TextUnit
+from medvlp.data.text_sampler import TextUnit
 from medvlp.data.volume_dataset import PackedSamples, Sample
-from medvlp.types import ImageBatch, Tokens, VolumeBatch
+from medvlp.types import Conversation, ImageBatch, Tokens, VolumeBatch
 
 Tokenizer = Callable[[Sequence[str]], Tokens]
+"""One that also has `conversation(questions, answers)` is for a language model."""
+
+_Tokenised = TypeVar("_Tokenised", Tokens, Conversation)
 
 
 class _Collate:
@@ -39,22 +42,55 @@ class _Collate:
             "metadata": [dict(sample.metadata) for sample in samples],
         }
         owners = [row for row, sample in enumerate(samples) for _ in sample.texts]
+        units = [unit for sample in samples for unit in sample.texts]
+        if self.tokenizer is not None and any(unit.question is not None for unit in units):
+            return batch | self._converse(owners, units)
         if self.tokenizer is not None and owners:
-            units = [unit for sample in samples for unit in sample.texts]
-            batch["tokens"], batch["num_truncated"] = self._tokenise([unit.text for unit in units])
+            if hasattr(self.tokenizer, "conversation"):
+                raise ValueError(
+                    f"{type(self.tokenizer).__name__} takes questions with answers and the texts "
+                    "are plain; set data.texts to conversations, or take another tokenizer"
+                )
+            texts = [unit.text for unit in units]
+            batch["tokens"], batch["num_truncated"] = self._counting_cuts(self.tokenizer, texts)
             batch["text_study"] = torch.tensor(owners)
             batch["text_kind"] = torch.tensor([int(unit.kind) for unit in units])
             batch["text_statements"] = _filled([unit.statements for unit in units])
             batch |= _of_organs(units)
         return batch
 
-    def _tokenise(self, texts: list[str]) -> tuple[Tokens, int]:
+    def _converse(self, owners: list[int], units: list[TextUnit]) -> dict[str, Any]:
+        """Make the conversation of a batch: one question and answer for each study."""
+        if owners != list(range(len(owners))) or any(unit.question is None for unit in units):
+            raise ValueError(
+                f"{len(units)} texts of {len(set(owners))} studies, and not one question with its "
+                "answer for each; take the same data.texts for all data sets"
+            )
+        conversation = getattr(self.tokenizer, "conversation", None)
+        if conversation is None:
+            raise ValueError(
+                "the texts are conversations, and "
+                f"{type(self.tokenizer).__name__} makes none; set tokenizer to a "
+                "medvlp.text.conversation_tokenizer.ConversationTokenizer"
+            )
+        question = [str(unit.question) for unit in units]
+        answer = [unit.text for unit in units]
+        made, num_truncated = self._counting_cuts(conversation, question, answer)
+        return {
+            "question": question,
+            "answer": answer,
+            "conversation": made,
+            "num_truncated": num_truncated,
+        }
+
+    def _counting_cuts(
+        self, tokenise: Callable[..., _Tokenised], *texts: list[str]
+    ) -> tuple[_Tokenised, int]:
         """Return tokens and how many texts were cut; the DataModule warns, for all workers."""
-        assert self.tokenizer is not None
         before = getattr(self.tokenizer, "num_truncated", 0)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"\d+ of \d+ texts are longer")
-            tokens = self.tokenizer(texts)
+            warnings.filterwarnings("ignore", message=r"\d+ of \d+ (texts|answers) are longer")
+            tokens = tokenise(*texts)
         return tokens, getattr(self.tokenizer, "num_truncated", 0) - before
 
 

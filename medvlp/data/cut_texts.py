@@ -15,7 +15,10 @@ class CutTexts:
 
     def count(self, batch: Mapping[str, Any]) -> None:
         """Add a batch; the first one with a cut text is told of."""
-        cut, num_texts = batch.get("num_truncated", 0), len(batch.get("text_kind", ()))
+        cut, num_texts = (
+            batch.get("num_truncated", 0),
+            len(batch.get("text_kind", batch.get("question", ()))),
+        )
         if cut and not self.num_cut:
             _LOG.info(
                 "%d of %d texts of a batch are longer than the tokenizer's context and are cut; "
@@ -31,7 +34,7 @@ class CutTexts:
         if self.num_cut:
             _LOG.warning(
                 "%s: %d of %d texts were longer than the tokenizer's context and were cut; "
-                "raise tokenizer.context_length to keep more",
+                "raise tokenizer.context_length (max_length of conversations) to keep more",
                 run,
                 self.num_cut,
                 self.num_texts,

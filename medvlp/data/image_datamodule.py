@@ -24,7 +24,8 @@ from medvlp.data.mixing import Mixed, Mixture
 from medvlp.data.replaced_images import ReplacedImages
 from medvlp.data.resumable_loader import ResumableLoader, resumable_loader
 from medvlp.data.sampling import GlobalBatchSampler
-from medvlp.data.texts import ReportText, TextSampler
+from medvlp.data.text_sampler import TextSampler
+from medvlp.data.texts import ReportText
 from medvlp.data.transfer import move
 from medvlp.distributed.world import rank, world_size
 from medvlp.types import ImageBatch

@@ -21,7 +21,7 @@ from medvlp.data.readers.registry import ReadError
 from medvlp.data.records import Skip
 from medvlp.data.sampling import SampleKey, sample_generator
 from medvlp.data.statements import statements_of
-from medvlp.data.texts import TextSampler, TextUnit
+from medvlp.data.text_sampler import TextSampler, TextUnit
 
 if TYPE_CHECKING:
     from PIL.Image import Image

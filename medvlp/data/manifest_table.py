@@ -92,6 +92,7 @@ def _schema() -> Any:
     scan = {"scan_id": text, "shape": pa.list_(pa.int32()), "raw_shape": pa.list_(pa.int32())}
     scan |= {"raw_spacing_mm": numbers, "raw_orientation": text, "modality": text, "facts": text}
     question = {"question": text, "answer": text, "kind": text, "choices": pa.list_(text)}
+    question |= {"subject": text}
     lesion = {"lesion_id": text, "box_mm": numbers, "label": pa.int32()}
     lesion |= {"place": text, "coarse": text, "fine": text}
     columns: dict[str, Any] = {"study_id": text, "patient_id": text, "split": text}

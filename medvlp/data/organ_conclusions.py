@@ -6,7 +6,7 @@ import numpy as np
 
 from medvlp.data.decomposed_report import DecomposedReport
 from medvlp.data.organ_texts import OrganCaptionSampler
-from medvlp.data.texts import TextSampler, TextUnit
+from medvlp.data.text_sampler import TextSampler, TextUnit
 from medvlp.types import TextKind
 
 

@@ -10,7 +10,7 @@ from medvlp.data.decomposed_report import DecomposedReport, Decomposer, from_sec
 from medvlp.data.organ_captions import organ_caption
 from medvlp.data.report_decomposer import RuleBasedDecomposer
 from medvlp.data.statements import statements_of
-from medvlp.data.texts import TextSampler, TextUnit
+from medvlp.data.text_sampler import TextSampler, TextUnit
 from medvlp.types import TextKind
 
 

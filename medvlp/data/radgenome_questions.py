@@ -87,7 +87,8 @@ class QuestionTables:
         templates = self.wordings[kind]
         key = zlib.crc32(f"{name} {kind} {path} {abnormality}".encode())
         place = path.rpartition("/")[2]
-        text = templates[key % len(templates)].replace("{abnormality}", abnormality)
+        template = templates[key % len(templates)]
+        text = template.replace("{abnormality}", abnormality)
         answer = row["answer"].strip()
         if kind == "location":
             answer = place_name(path) if self.finest_places else _capital(path)
@@ -98,6 +99,7 @@ class QuestionTables:
             answer=answer,
             kind=kind,
             choices=_YES_NO if kind == "presence" else (),
+            subject=abnormality if text != template else "",  # else it may be the answer
         )
 
 

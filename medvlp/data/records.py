@@ -56,12 +56,14 @@ class Question:
         answer: The true answer.
         kind: What is asked for, in the data set's own word: "location", "presence".
         choices: All possible answers of a closed question.
+        subject: What it is after, such as an abnormality, so that it can be put in other words.
     """
 
     question: str
     answer: str
     kind: str = ""
     choices: tuple[str, ...] = ()
+    subject: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """From a report's sections to the texts a network is shown."""
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from medvlp.data.statements import split_sentences, statement_id, statements_of
+from medvlp.data.text_sampler import TextSampler, TextUnit
 from medvlp.types import TextKind
 
 # Words that make a sentence of a radiology report one of normality.
@@ -15,60 +14,6 @@ NORMAL_PATTERN = (
     r"\b(no|not|without|normal|unremarkable|clear|free|absent|negative|natural|preserved|open)\b"
 )
 _FINDINGS, _IMPRESSION, _REPORT = "findings", "impression", "report"
-
-
-@dataclass(frozen=True)
-class TextUnit:
-    """One text of a study.
-
-    Attributes:
-        text: As it goes to the tokenizer.
-        kind: What it is.
-        statements: Ids of the sentences in it, see `statement_id`.
-        organ: Number of the organ it is about; -1 for a text about the whole study.
-        normal: Whether it says that the organ is normal.
-        caption: 63-bit hash of the whole caption of the organ; -1 without an organ.
-    """
-
-    text: str
-    kind: TextKind
-    statements: tuple[int, ...]
-    organ: int = -1
-    normal: bool = False
-    caption: int = -1
-
-
-class TextSampler(ABC):
-    """Chooses texts from the sections of a report."""
-
-    @abstractmethod
-    def __call__(
-        self, sections: Mapping[str, str], generator: np.random.Generator
-    ) -> list[TextUnit]:
-        """Make the texts of one study.
-
-        Args:
-            sections: Not empty; names such as "findings" and "impression".
-            generator: The only source of chance.
-        """
-
-    def evaluation(
-        self, sections: Mapping[str, str], generator: np.random.Generator
-    ) -> list[TextUnit]:
-        """Make the texts of an evaluation; the generator is the same for a study every time."""
-        return self(sections, generator)
-
-    def statements(self, sections: Mapping[str, str]) -> tuple[int, ...]:
-        """List what is true of a study: all statements of its report."""
-        return statements_of(sections)
-
-    def lacks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
-        """Name the sections that are wanted and not there; the DataModule counts them."""
-        return ()
-
-    def remarks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
-        """Say what is odd about a report; the DataModule counts equal remarks."""
-        return ()
 
 
 class ReportText(TextSampler):

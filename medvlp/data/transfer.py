@@ -5,7 +5,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from medvlp.types import ImageBatch, Tokens, VolumeBatch
+from medvlp.types import Conversation, ImageBatch, Tokens, VolumeBatch
 
 Batch = TypeVar("Batch", VolumeBatch, ImageBatch)
 
@@ -24,6 +24,6 @@ def move(batch: Batch, device: torch.device) -> Batch:
 def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
-    if isinstance(value, Tokens):
-        return Tokens(*(part.to(device, non_blocking=True) for part in value))
+    if isinstance(value, Tokens | Conversation):
+        return type(value)(*(part.to(device, non_blocking=True) for part in value))
     return value

@@ -25,7 +25,8 @@ from medvlp.data.sampling import GlobalBatchSampler
 from medvlp.data.scan_policy import ScanPolicy
 from medvlp.data.splits import Splits
 from medvlp.data.tables import nearest
-from medvlp.data.texts import ReportText, TextSampler
+from medvlp.data.text_sampler import TextSampler
+from medvlp.data.texts import ReportText
 from medvlp.data.transfer import move
 from medvlp.data.volume_dataset import VolumeDataset
 from medvlp.types import VolumeBatch
@@ -189,8 +190,8 @@ class VolumeDataModule(LightningDataModule):
 
     def _dataset(self, manifest: Manifest, split: str, rows: np.ndarray) -> VolumeDataset:
         training = split == "train"
-        silent = [int(row) for row in rows if not manifest[int(row)]["texts"]]
         texts = self.texts if self.tokenizer is not None else None
+        silent = [int(row) for row in rows if not self.texts.has_texts(manifest[int(row)])]
         if silent and texts is not None and training:
             _LOG.warning(
                 "%d of %d training studies have no text and are left out: %s%s",

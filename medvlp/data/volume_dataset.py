@@ -15,7 +15,7 @@ from medvlp.data.manifest import Manifest, Row
 from medvlp.data.recipe import Recipe, Region
 from medvlp.data.sampling import SampleKey, ScanChoice, sample_generator
 from medvlp.data.statements import statements_of
-from medvlp.data.texts import TextSampler, TextUnit
+from medvlp.data.text_sampler import TextSampler, TextUnit
 
 Augmentation = Callable[[Tensor, np.random.Generator], Tensor]
 """From network input (1 d h w) to the same; the generator is the only source of chance."""
@@ -132,7 +132,9 @@ class VolumeDataset(Dataset[list[Sample]]):
         chosen = self.scans.choose(spec.scans, generator)
         target = self.scans.target(spec, study, generator)
         sections = study["texts"]
-        texts = self.texts(sections, generator) if self.texts is not None and sections else []
+        texts: list[TextUnit] = []
+        if self.texts is not None:
+            texts = self.texts.about(sections, target, generator, training=self.training)
         scan_rows = [study["scans"][i] for i in chosen]
         return Sample(
             inputs=[

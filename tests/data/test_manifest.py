@@ -44,6 +44,7 @@ def row(number: int, num_scans: int = 2) -> dict[str, Any]:
                 "answer": "left",
                 "kind": "location",
                 "choices": ["left", "right"],
+                "subject": "nodule",
             }
         ],
         "lesions": [

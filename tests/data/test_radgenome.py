@@ -89,7 +89,7 @@ def test_every_kind_of_question(tree: Tree) -> None:
         Question("What are the abnormalities in the lung?", "Nodule.", "abnormality")
     ]
     assert by_kind["presence"] == [
-        Question("Can mass be identified in the lung?", "No.", "presence", ("Yes.", "No."))
+        Question("Can mass be identified in the lung?", "No.", "presence", ("Yes.", "No."), "mass")
     ]
     assert by_kind["size"][0].answer == "6x4 mm"
     assert by_kind["disorder"][0].answer == "Nodule, cyst."

@@ -154,7 +154,7 @@ def test_a_budget_counts_the_scans_of_ragged_studies(tree: CTRateTree, recipe: C
 
 def test_samples_about_questions_carry_them(tree: CTRateTree, recipe: CTRecipe) -> None:
     module = datamodule(tree.write() and tree, recipe)
-    asked = {"answer": "yes", "kind": "presence", "choices": ["yes", "no"]}
+    asked = {"answer": "yes", "kind": "presence", "choices": ["yes", "no"], "subject": ""}
     questions = [{"question": f"Number {n}?", **asked} for n in range(3)]
     rows = [row | {"questions": []} for row in Manifest(module.folder)]
     next(row for row in rows if row["split"] == "test")["questions"] = questions

@@ -1,0 +1,48 @@
+"""Sections of a report as they stand, as one text."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from medvlp.data.statements import statements_of
+from medvlp.data.text_sampler import TextSampler, TextUnit
+from medvlp.types import TextKind
+
+
+class PlainReport(TextSampler):
+    """The report as HSENet reads it: its findings, without quotes and parentheses.
+
+    Args:
+        sections: Joined in this order. Where a report has none of them, all it has are taken.
+        removed: Characters taken out.
+
+    Reference: the published repository, github.com/YanzhaoShi/HSENet.
+    """
+
+    def __init__(self, sections: Sequence[str] = ("findings",), *, removed: str = "\"'()") -> None:
+        self.sections, self.removed = tuple(sections), removed
+
+    def __call__(
+        self, sections: Mapping[str, str], generator: np.random.Generator
+    ) -> list[TextUnit]:
+        """Join the sections; there is no chance in it."""
+        kept = self.wanted(sections)
+        return [TextUnit(self.text(sections), TextKind.REPORT, statements_of(kept))]
+
+    def lacks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
+        """Name the sections that are not there."""
+        return tuple(name for name in self.sections if name not in sections)
+
+    def wanted(self, sections: Mapping[str, str]) -> dict[str, str]:
+        """Choose the sections that are read."""
+        found = {name: sections[name] for name in self.sections if name in sections}
+        return found or dict(sections)
+
+    def text(self, sections: Mapping[str, str]) -> str:
+        """Join the sections.
+
+        >>> PlainReport().text({"findings": 'Heart "normal" (size).', "impression": "Normal."})
+        'Heart normal size.'
+        """
+        joined = " ".join(self.wanted(sections).values())
+        return joined.translate(str.maketrans("", "", self.removed))

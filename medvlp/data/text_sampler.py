@@ -1,0 +1,91 @@
+"""What every rule from reports, lesions and questions to texts has in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medvlp.data.statements import statements_of
+from medvlp.types import TextKind
+
+
+@dataclass(frozen=True)
+class TextUnit:
+    """One text of a study.
+
+    Attributes:
+        text: As it goes to the tokenizer.
+        kind: What it is.
+        statements: Ids of the sentences in it, see `statement_id`.
+        organ: Number of the organ it is about; -1 for a text about the whole study.
+        normal: Whether it says that the organ is normal.
+        caption: 63-bit hash of the whole caption of the organ; -1 without an organ.
+        question: Which the text answers, for a language model; None outside of conversations.
+    """
+
+    text: str
+    kind: TextKind
+    statements: tuple[int, ...]
+    organ: int = -1
+    normal: bool = False
+    caption: int = -1
+    question: str | None = None
+
+
+class TextSampler(ABC):
+    """Chooses texts from the sections of a report."""
+
+    @abstractmethod
+    def __call__(
+        self, sections: Mapping[str, str], generator: np.random.Generator
+    ) -> list[TextUnit]:
+        """Make the texts of one study.
+
+        Args:
+            sections: Not empty; names such as "findings" and "impression".
+            generator: The only source of chance.
+        """
+
+    def evaluation(
+        self, sections: Mapping[str, str], generator: np.random.Generator
+    ) -> list[TextUnit]:
+        """Make the texts of an evaluation; the generator is the same for a study every time."""
+        return self(sections, generator)
+
+    def about(
+        self,
+        sections: Mapping[str, str],
+        target: Mapping[str, Any] | None,
+        generator: np.random.Generator,
+        *,
+        training: bool,
+    ) -> list[TextUnit]:
+        """Make the texts of a sample; here of its study, whatever the sample is about.
+
+        Args:
+            sections: May be empty.
+            target: The lesion or question that the sample is about, a row of the manifest.
+            generator: The only source of chance.
+            training: Or an evaluation.
+        """
+        if not sections:
+            return []
+        return (self if training else self.evaluation)(sections, generator)
+
+    def has_texts(self, study: Mapping[str, Any]) -> bool:
+        """Tell whether anything can be said of a study, a row of the manifest."""
+        return bool(study["texts"])
+
+    def statements(self, sections: Mapping[str, str]) -> tuple[int, ...]:
+        """List what is true of a study: all statements of its report."""
+        return statements_of(sections)
+
+    def lacks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
+        """Name the sections that are wanted and not there; the DataModule counts them."""
+        return ()
+
+    def remarks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
+        """Say what is odd about a report; the DataModule counts equal remarks."""
+        return ()
