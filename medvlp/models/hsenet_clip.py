@@ -26,6 +26,10 @@ class HSENetCLIP(TwoTower):
         text_projection: From text features to the embedding.
         raw_scale_init: Start of the factor of scalar products. The published code starts it at
             log(1 / 0.07) and never takes its exponential.
+        teacher: Frozen model of the first stage, for the relation loss of the second; its weights
+            are a part of this model's. None for none.
+        teacher_dropout: Run the teacher with dropout while this model trains, as the published
+            code does.
         forward_chunks: See `TwoTower`.
 
     Reference: HSENet (arXiv 2506.09634); its code, github.com/YanzhaoShi/HSENet.
@@ -41,6 +45,8 @@ class HSENetCLIP(TwoTower):
         image_projection: nn.Module,
         text_projection: nn.Module,
         raw_scale_init: float = 2.6592600,
+        teacher: TwoTower | None = None,
+        teacher_dropout: bool = False,
         forward_chunks: int = 1,
     ) -> None:
         if raw_scale_init < _LEAST_SCALE:
@@ -55,6 +61,8 @@ class HSENetCLIP(TwoTower):
             logit_scale_init=math.log(raw_scale_init),
             forward_chunks=forward_chunks,
         )
+        self.teacher = None if teacher is None else teacher.requires_grad_(False).eval()
+        self.teacher_dropout = teacher_dropout
 
     def _start_scale(self, log_scale: float) -> None:
         self.raw_scale = nn.Parameter(torch.tensor([math.exp(log_scale)]))
@@ -99,6 +107,29 @@ class HSENetCLIP(TwoTower):
         in_step = len({len(part) for part in rows}) == 1  # else the tower says what is wrong
         studies = chunk_rows(self.num_chunks, *rows) if in_step else [rows]
         return self._embed_both(studies, tokens)
+
+    @torch.no_grad()
+    def teach(
+        self, image: Float[Tensor, "n c d h w"], num_scans: Int[Tensor, " b"], tokens: Tokens
+    ) -> TwoTowerOutput:
+        """Embed studies and texts by the teacher.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if self.teacher is None:
+            raise ValueError(
+                "this model has no teacher, which the relation loss asks for; choose "
+                "loss=clip_relation, which brings one, or another loss"
+            )
+        return self.teacher(image, num_scans, tokens)
+
+    def train(self, mode: bool = True) -> "HSENetCLIP":
+        """Switch to training; the teacher stays without dropout."""
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.train(mode and self.teacher_dropout)
+        return self
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:

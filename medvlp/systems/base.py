@@ -99,6 +99,10 @@ class BaseSystem(pl.LightningModule):
         """Say whose parameters the optimizer gets."""
         return self.model
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Split what is trained into parameters without and with weight decay."""
+        return decay_groups(self.trained_module(), self.no_decay)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build two parameter groups, the optimizer, and its rate per optimizer step.
 
@@ -111,7 +115,7 @@ class BaseSystem(pl.LightningModule):
                 "the learning-rate schedule needs the number of steps, and the run has no end; "
                 "set trainer.max_epochs or trainer.max_steps"
             )
-        optimizer = self._make_optimizer(decay_groups(self.trained_module(), self.no_decay))
+        optimizer = self._make_optimizer(self.parameter_groups())
         scheduler = LambdaLR(optimizer, lambda step: self.schedule(step, int(total)))
         return {
             "optimizer": optimizer,

@@ -13,7 +13,7 @@ from medvlp.models.two_tower import TwoTower
 from medvlp.optim.groups import NO_DECAY, OptimizerCallable
 from medvlp.systems.base import BaseSystem
 from medvlp.systems.finite_guard import FiniteGuard
-from medvlp.types import VolumeBatch
+from medvlp.types import Tokens, TwoTowerOutput, VolumeBatch
 
 
 class ContrastiveSystem(BaseSystem):
@@ -66,12 +66,12 @@ class ContrastiveSystem(BaseSystem):
         if "tokens" not in batch:
             raise ValueError("the batch has no texts to learn from; choose a text sampler in data")
         try:
-            output = self.model(batch["image"], batch["num_scans"], batch["tokens"])
+            output = self._forward(batch, batch["tokens"])
         except TooManyScansError as error:
             counts = zip(batch["study_id"], batch["num_scans"].tolist(), strict=True)
             large = [f"{name} ({count})" for name, count in counts if count > error.num_rows]
             raise ValueError(f"{error}. Studies of this batch: {', '.join(large)}") from error
-        losses = self.loss(output, batch)
+        losses = self._losses(output, batch, batch["tokens"])
         self.guard.check(losses["total"], output["image_embedding"], batch["study_id"])
         logged = {("loss" if name == "total" else name): loss for name, loss in losses.items()}
         size = len(batch["study_id"])
@@ -80,7 +80,7 @@ class ContrastiveSystem(BaseSystem):
             self.log(f"train/{name}", loss, prog_bar=bar, batch_size=size, sync_dist=True)
         for name in ("logit_scale", "second_logit_scale"):
             if name in output:
-                self.log(f"train/{name}", output[name].detach().exp().squeeze())
+                self.log(f"train/{name}", output[name].detach().exp().squeeze())  # pyright: ignore[reportTypedDictNotRequiredAccess]
         return losses["total"]
 
     def optimizer_step(
@@ -101,3 +101,11 @@ class ContrastiveSystem(BaseSystem):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Never write weights that a non-finite loss has reached."""
         self.guard.settle()
+
+    def _forward(self, batch: VolumeBatch, tokens: Tokens) -> TwoTowerOutput:
+        return self.model(batch["image"], batch["num_scans"], tokens)
+
+    def _losses(
+        self, output: TwoTowerOutput, batch: VolumeBatch, tokens: Tokens
+    ) -> dict[str, Tensor]:
+        return self.loss(output, batch)
