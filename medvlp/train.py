@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from medvlp import config, lightning_noise, slurm
+from medvlp.stages import read_stages, run_stages
 from medvlp.user_errors import one_line_errors
 
 if TYPE_CHECKING:
@@ -173,6 +174,12 @@ def with_run_folder(arguments: Sequence[str]) -> list[str]:
     return [*arguments, f"hydra.run.dir={chosen[-1]}"]
 
 
+def _run_stages(stages: dict[str, Any], job: Any, run: Path) -> None:
+    sources = job.runtime.config_sources
+    folders = [source.path for source in sources if source.provider == "command-line"]
+    run_stages(read_stages(stages, job.overrides.task), run, config_folders=folders)
+
+
 @hydra.main(version_base="1.3", config_path=str(config.config_dir()), config_name="train")
 def _job(cfg: DictConfig) -> float | None:
     run = Path(HydraConfig.get().runtime.output_dir)
@@ -180,8 +187,10 @@ def _job(cfg: DictConfig) -> float | None:
         cfg.paths.run = str(run)
     if "LOCAL_RANK" not in os.environ:
         OmegaConf.save(cfg, run / "config.yaml")
-    _relaunchable(run)
     with one_line_errors():
+        if cfg.get("stages"):
+            return _run_stages(config.plain(cfg.stages), HydraConfig.get(), run)
+        _relaunchable(run)
         return train(cfg)
     return None  # never reached: the context ends the process, or raises
 
