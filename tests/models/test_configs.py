@@ -9,7 +9,9 @@ from hydra.utils import instantiate
 from jsonargparse import ArgumentParser
 from omegaconf import OmegaConf
 
+from medvlp.config import compose
 from medvlp.models.fvlm import FVLM
+from medvlp.models.hsenet_clip import HSENetCLIP
 from medvlp.models.two_tower import TwoTower
 from medvlp.text.tokenizers import TextTokenizer, WordPieceTokenizer
 
@@ -18,7 +20,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def load(name: str) -> dict[str, Any]:
-    content = OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml"))
+    content = OmegaConf.to_container(compose([f"model={name}"], "checkpoints"))
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
 
@@ -63,3 +65,20 @@ def test_the_phantom_model_embeds_phantoms() -> None:
         torch.randn(3, 1, 48, 48, 48), torch.tensor([2, 1]), tokenizer(["The heart is large.", ""])
     )
     assert output["image_embedding"].shape == output["text_embedding"].shape == (2, 128)
+
+
+def test_hsenet_has_the_published_number_of_parameters() -> None:
+    published = {"hsenet_stage1": 87_389_184, "hsenet_stage2": 89_753_857}
+    for name, size in published.items():
+        with torch.device("meta"):
+            model: HSENetCLIP = instantiate(load(name)["model"], _convert_="all")
+        assert sum(parameter.numel() for parameter in model.vision.parameters()) == size
+
+
+def test_the_tiny_stages_of_hsenet_embed_phantoms() -> None:
+    for stage in (1, 2):
+        config = load(f"hsenet_tiny_stage{stage}_phantom")["model"]
+        model: HSENetCLIP = instantiate(config, _convert_="all").eval()
+        slices = torch.randn(2, 8, config["vision"].get("slice_dim", 1))
+        embedding = model.embed_image(torch.rand(2, 1, 32, 48, 48), torch.ones(2).long(), slices)
+        assert embedding.shape == (2, 96) and model.needs_slices == (stage == 2)

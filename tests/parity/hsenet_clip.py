@@ -64,7 +64,8 @@ def clip_stage1(case: Case) -> None:
     output = model(image, ones, tokens)
     loss = ClipLoss()(output, batch_of(len(image)))["total"]
     loss.backward()
-    hidden = model.text.encoder(input_ids=tokens[0], attention_mask=tokens[1]).last_hidden_state
+    encoder = model.text.get_submodule("encoder")
+    hidden = encoder(input_ids=tokens[0], attention_mask=tokens[1]).last_hidden_state
     ours = {
         "image_embeds": output["image_embedding"],
         "text_embeds": output["text_embedding"],
