@@ -9,6 +9,7 @@ from medvlp.bench.options import build_parser
 BENCHMARKS = {
     "trunk": "forward pass of full-size image towers against their bare matrix products",
     "ragged": "studies of unequal numbers of scans: packed against padded to the longest",
+    "volume": "tokens of a volume by HSENet's image towers, against the plain formulas",
     "anatomy": "organs of a volume: windows that agree in one pass, against one for each organ",
     "step": "overhead of the framework over a plain PyTorch loop on the same training step",
     "phantom": "volumes per second of the phantom generator",

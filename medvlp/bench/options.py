@@ -12,6 +12,7 @@ TRUNKS = (
 )
 RAGGED_TRUNK = "hlip_vit_base_multiscan_h2_token1176"
 RAGGED_SCANS = (1, 2, 2, 3, 4, 4, 5, 8)  # 29 of 64: 45 % of the longest
+VOLUME_MODELS = ("hsenet_stage1", "hsenet_stage2")
 DATA_PARTS = ("reader", "prepare", "crop", "whole", "codec", "loader")
 EXPERIMENT = "phantom/hlip_ctrate"
 ANATOMY_EXPERIMENT = "phantom/fvlm_ctrate"
@@ -45,6 +46,13 @@ def _ragged(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth", type=int, default=0, help="first blocks of the trunk; 0: all")
     parser.add_argument("--attention", choices=("sdpa", "varlen", "flash"), default="sdpa")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+
+
+def _volume(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", nargs="+", default=list(VOLUME_MODELS), metavar="NAME")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
@@ -116,6 +124,7 @@ def _experiment(parser: argparse.ArgumentParser, default: str = EXPERIMENT) -> N
 _ADD: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "trunk": _trunk,
     "ragged": _ragged,
+    "volume": _volume,
     "anatomy": _anatomy,
     "step": _step,
     "phantom": _phantom,
