@@ -4,6 +4,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -27,8 +28,9 @@ class ConversationTokenizer:
     The end is learned, but not looked at. Questions alone, for generation, are padded on the left.
 
     Args:
-        name_or_path: Local folder or hub name of a Hugging Face tokenizer, or the path of a
-            tokenizer.json. Code from there is never run.
+        name_or_path: Local folder or hub name of a Hugging Face tokenizer, the path of a
+            tokenizer.json, or the name of a shipped one, such as "phantom_language". Code from
+            there is never run.
         max_length: Longest conversation in tokens, image tokens included.
         num_image_tokens: Places before the question.
         image_token: Stands at each of them.
@@ -191,8 +193,12 @@ class ConversationTokenizer:
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+        shipped = resources.files("medvlp.text") / "vocab" / f"{self.name_or_path}.json"
         if Path(self.name_or_path).is_file():
             tokenizer = PreTrainedTokenizerFast(tokenizer_file=self.name_or_path)
+        elif shipped.is_file():
+            with resources.as_file(shipped) as file:
+                tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file))
         else:
             tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, trust_remote_code=False)
         if self.end_token is not None:
