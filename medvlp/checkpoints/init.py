@@ -9,14 +9,25 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from medvlp.checkpoints.adapter import LoadReport
+from medvlp.checkpoints.adapter import (
+    CheckpointMismatchError,
+    LoadReport,
+    StateDict,
+    compare,
+    load_published,
+)
+from medvlp.checkpoints.files import read_weights
+from medvlp.checkpoints.hsenet_rules import CLIP
 from medvlp.checkpoints.mae import init_from_mae
 from medvlp.checkpoints.metaclip import init_from_metaclip
-from medvlp.checkpoints.systems import load_vision, load_weights
+from medvlp.checkpoints.systems import OUR_NAMES, load_vision, load_weights
+from medvlp.models.hsenet_clip import HSENetCLIP
 from medvlp.vision.anatomy_vit import AnatomyViT
 from medvlp.vision.hierarchical_vit import HierarchicalViT
 
 Part = Literal["model", "vision"]
+
+_SLICE_PARTS = ("vision.slice_attention.", "vision.patch_score.")
 
 _LOG = logging.getLogger(__name__)
 
@@ -135,10 +146,69 @@ class PublishedInit:
         return report
 
 
-def _existing(path: str) -> Path:
+class SecondStageInit:
+    """Start HSENet's second stage from the first: the frozen teacher, and the model itself.
+
+    Strict, but that the model's parts for slices keep their own start: the first stage has none. A
+    model without a teacher is filled alone.
+
+    Args:
+        path: Checkpoint of the first stage, written by `medvlp.train` or published.
+        student: File that the model itself starts from instead, in the same layouts, such as
+            M3D-CLIP; the published code starts it so.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+
+    in_evaluation = False
+
+    def __init__(self, path: str, *, student: str | None = None) -> None:
+        self.path = _existing(path)
+        self.student = self.path if student is None else _existing(student, "init.student")
+
+    def __call__(self, model: nn.Module) -> LoadReport:
+        """Fill teacher and model, and log what became of every weight.
+
+        Returns:
+            Of the model itself; `missing` keeps its own start.
+
+        Raises:
+            CheckpointMismatchError: If a file does not fit.
+            ValueError: If the model is of another kind, or a file is damaged.
+        """
+        if not isinstance(model, HSENetCLIP):
+            raise ValueError(
+                f"init=second_stage fills an HSENetCLIP, the model is a {type(model).__name__}; "
+                "choose another init"
+            )
+        tensors = read_weights(self.path)
+        if model.teacher is not None:
+            report = _fill(model.teacher, tensors, self.path)
+            _LOG.info("teacher from %s: %s", self.path, report)
+        own = tensors if self.student == self.path else read_weights(self.student)
+        report = _fill(model, own, self.student)
+        kept = f"; kept their own start: {', '.join(report.missing)}" if report.missing else ""
+        _LOG.info("model from %s: %d tensors loaded%s", self.student, len(report.loaded), kept)
+        return report
+
+
+def _fill(model: nn.Module, tensors: StateDict, path: Path) -> LoadReport:
+    """Load strictly but for the parts for slices; a teacher within is left alone."""
+    table = OUR_NAMES if "raw_scale" in tensors else CLIP
+    report = compare(model, tensors, table)[1]
+    report.missing = [name for name in report.missing if not name.startswith("teacher.")]
+    slices = [name for name in report.missing if name.startswith(_SLICE_PARTS)]
+    if report.unexpected or report.mismatched or report.missing != slices:
+        raise CheckpointMismatchError(report, name=str(path))
+    load_published(model, tensors, table, strict=False)
+    return report
+
+
+def _existing(path: str, key: str = "init.path") -> Path:
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f"no weight file at {path} to start from; give its path with init.path=FILE, or start "
+            f"no weight file at {path} to start from; give its path with {key}=FILE, or start "
             "at random with init=none"
         )
     return Path(path)
