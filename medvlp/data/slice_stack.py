@@ -25,7 +25,7 @@ _VERSION = 1  # raise it when the same fields come to mean other numbers
 _LARGE_FILE = 200 * 2**20  # bytes; "200 MB" of the published script
 
 GreyScale = Literal["slice", "volume", "window"]
-FewSlices = Literal["interpolate", "repeat"]
+FewSlices = Literal["interpolate", "repeat", "refuse"]
 PublishedFor = Literal["ct_rate", "bimcv_r"]
 
 
@@ -39,7 +39,8 @@ class SliceStack:
             None leaves its own.
         scale: What becomes 0 and 255: the least and largest number of each slice, or of the
             volume, or the ends of the window. Bytes are truncated, not rounded.
-        few: What is done with fewer than `num_slices`: "interpolate" along the depth, or "repeat".
+        few: What is done with fewer than `num_slices`: "interpolate" along the depth, "repeat", or
+            "refuse" the scan.
         orientation: Letters of the slices, see `Scan.orientation`. "SPR" shows rows to the back
             and columns to the right, as CT-RATE's published slices do.
         jpeg_quality: Of a round trip through JPEG, as the published slices made; None makes none.
@@ -95,7 +96,11 @@ class SliceStack:
         }
 
     def __call__(self, scan: Scan, *, device: str = "cpu") -> UInt8[np.ndarray, "m h w"]:
-        """Make the images; a slice, or volume, of one number all over is black."""
+        """Make the images; a slice, or volume, of one number all over is black.
+
+        Raises:
+            ValueError: If there are too few slices and `few` refuses them.
+        """
         volume = self._volume(scan, device)
         images = _bytes(self._chosen(volume), self._ends(scan, volume))
         turns = {"ct_rate": -1, "bimcv_r": 1, None: 0}[self.compat]
@@ -127,6 +132,11 @@ class SliceStack:
 
     def _chosen(self, volume: Float[np.ndarray, "d h w"]) -> Float[np.ndarray, "m h w"]:
         depth, *size = volume.shape
+        if depth < self.num_slices and self.few == "refuse":
+            raise ValueError(
+                f"{depth} slices, and {self.num_slices} are wanted; leave the scan out, or set "
+                "slices.few to interpolate or repeat"
+            )
         if depth < self.num_slices and self.few == "interpolate":
             tensor = torch.from_numpy(volume)[None, None]
             resized = F.interpolate(tensor, size=(self.num_slices, *size), mode="trilinear")

@@ -19,6 +19,8 @@ def test_hydra_and_lightning_build_the_same_recipe(name: str) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose(overrides=[f"+data/recipe@recipe={name}"])
     tree: Any = OmegaConf.to_container(composed, resolve=True)
+    if "weights" in (encoder := tree["recipe"].get("slice_encoder") or {}) and encoder["weights"]:
+        encoder["known_hash"] = "0" * 16  # the file is the user's
     hydra = instantiate(tree["recipe"], _convert_="all")
     parser = ArgumentParser()
     parser.add_subclass_arguments(type(hydra), "recipe")

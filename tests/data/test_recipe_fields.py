@@ -10,6 +10,7 @@ import torch
 from matplotlib import colormaps
 from PIL import Image
 
+from medvlp.checkpoints.frozen_slice_encoder import FrozenSliceEncoder
 from medvlp.data.anatomy_mask import AnatomyMask
 from medvlp.data.anatomy_recipe import AnatomyRecipe
 from medvlp.data.body_volume import BodyVolume
@@ -20,6 +21,7 @@ from medvlp.data.hsenet_recipe import HSENetRecipe
 from medvlp.data.image_recipe import ImageRecipe
 from medvlp.data.intensity import HounsfieldWindow, Percentiles
 from medvlp.data.manifest import Manifest
+from medvlp.data.preparation import read_scan
 from medvlp.data.quality import montage_file, write_montage
 from medvlp.data.recipe import Recipe
 from medvlp.data.records import ScanRecord, StudyRecord, StudySource
@@ -114,6 +116,30 @@ def test_volume_and_slices_reach_the_batch_together(tmp_path: Path) -> None:
     (batch,) = module(recipe, tmp_path).train_dataloader()
     assert batch["image"].shape == (6, 1, 4, 8, 8)
     assert batch["slices"].shape == (6, 5, 3, 16, 16)
+
+
+def test_features_of_slices_reach_the_batch_in_their_place(tmp_path: Path) -> None:
+    transform = ImageRecipe(16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+    encoder = FrozenSliceEncoder(16, 8, width=12, depth=1, num_heads=3, mlp_dim=20, seed=0)
+    parts = {"slices": SliceStack(5), "slice_input": transform, "slice_encoder": encoder}
+    recipe = HSENetRecipe((4, 8, 8), BodyVolume(WINDOW), **parts, keep_slices=True)
+    (batch,) = module(recipe, tmp_path).train_dataloader()
+    assert batch["slice_features"].shape == (6, 5, 12)
+    assert encoder(batch["slices"][3]).allclose(batch["slice_features"][3], atol=1e-5)
+    lean = HSENetRecipe((4, 8, 8), BodyVolume(WINDOW), **parts)
+    assert lean.hash != recipe.hash and lean.fields == ("image", "slice_features")
+    data = module(lean, tmp_path / "lean")
+    data.datasets["train"].load_into_memory()
+    (batch,) = data.train_dataloader()
+    assert batch["slice_features"].shape == (6, 5, 12) and "slices" not in batch
+    arrays = {"image": np.zeros((4, 8, 8), np.uint16), "slice_features": np.zeros((4, 12))}
+    with pytest.raises(ValueError, match=r"a1: slice_features are \(4, 12\), expected 5 slices"):
+        lean.inputs(lambda name, region: arrays[name], {"scan_id": "a1"})
+    refusing = SliceStack(50, few="refuse")
+    with pytest.raises(ValueError, match="slices, and 50 are wanted; leave the scan out"):
+        HSENetRecipe((4, 8, 8), BodyVolume(WINDOW), **{**parts, "slices": refusing}).prepare(
+            read_scan(next(data.source.studies()).scans[0])
+        )
 
 
 @pytest.mark.parametrize("modality", ["MR", "CT"])
