@@ -16,13 +16,14 @@ BENCHMARKS = {
     "data": "reader, preparation, cache and loader of CT, against what others do",
     "images": "loader of 2D images from JPEG shards, against plain Pillow and torch",
     "text": "text tower on captions: cut to the longest, against padded to the context",
+    "generation": "answers of a language model that sees: several at once, against one by one",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one benchmark; its imports wait until it is named."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    listing = "\n".join(f"  {name:<9} {text}" for name, text in BENCHMARKS.items())
+    listing = "\n".join(f"  {name:<10} {text}" for name, text in BENCHMARKS.items())
     usage = "medvlp bench BENCHMARK [options]"
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: {usage}\n\n{listing}\n\nmedvlp bench BENCHMARK --help says more.")

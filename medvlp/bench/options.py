@@ -110,6 +110,17 @@ def _text(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1)
 
 
+def _generation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch", type=int, default=8, help="questions at once")
+    parser.add_argument("--questions", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=128, help="of each answer")
+    parser.add_argument("--width", type=int, default=768, help="of the language model")
+    parser.add_argument("--layers", type=int, default=6, help="of the language model")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+
+
 def _experiment(parser: argparse.ArgumentParser, default: str = EXPERIMENT) -> None:
     parser.add_argument("--experiment", default=default)
     parser.add_argument(
@@ -131,4 +142,5 @@ _ADD: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "data": _data,
     "images": _images,
     "text": _text,
+    "generation": _generation,
 }
