@@ -61,10 +61,12 @@ class GeneratedTextEvaluation(Evaluation):
         if isinstance(generated, Tensor):
             raise ValueError(
                 f"{type(self).__name__} takes generated texts and got embeddings; choose it with a "
-                "system that generates text, such as system=hsenet_vlm"
+                "system that generates text, such as system=vlm"
             )
         if "answer" not in batch:
-            raise ValueError("the batch has no answers to compare with; set data.conversations")
+            raise ValueError(
+                "the batch has no answers to compare with; set data.texts to conversations"
+            )
         if len(generated) != len(batch["sample_id"]):
             raise ValueError(f"{len(generated)} texts for {len(batch['sample_id'])} studies")
         for row, text in enumerate(generated):
