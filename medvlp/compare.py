@@ -3,7 +3,8 @@
 Takes folders of runs whose test has written scores (medvlp.train with test, medvlp.evaluate test),
 or of one evaluation in them. For every finding that both scored, and for the mean over them: AUROC
 and average precision of both, their difference A - B with the interval of a paired bootstrap over
-patients, and DeLong's test. Runs on other samples or labels are refused.
+patients, and DeLong's test. Of evaluations of retrieval: R@k in both directions, likewise. Runs on
+other samples or labels are refused.
 """
 
 import argparse
@@ -15,9 +16,10 @@ from medvlp.user_errors import one_line_errors
 
 if TYPE_CHECKING:
     from medvlp.evaluation.comparison import Comparison
+    from medvlp.evaluation.rank_comparison import RankComparison
 
 
-def compare(options: argparse.Namespace) -> "Comparison":
+def compare(options: argparse.Namespace) -> "Comparison | RankComparison":
     """Run what the command line asks for.
 
     Raises:
@@ -26,18 +28,45 @@ def compare(options: argparse.Namespace) -> "Comparison":
     from rich.console import Console
 
     from medvlp import config
+    from medvlp.evaluation.rank_comparison import has_ranks
+
+    config.require_writable(options.out)
+    wanted = options.evaluation or [None]
+    evaluations = (wanted[0], wanted[-1])
+    ranked = has_ranks(options.run_a, evaluations[0])
+    comparison = (_compare_ranks if ranked else _compare_scores)(options, evaluations)
+    Console().print(f"comparison.json and comparison.md: {options.out}", soft_wrap=True)
+    return comparison
+
+
+def _compare_scores(
+    options: argparse.Namespace, evaluations: tuple[str | None, str | None]
+) -> "Comparison":
     from medvlp.evaluation.comparison import compare_runs
     from medvlp.evaluation.comparison_report import print_comparison, write_comparison
     from medvlp.evaluation.scored_run import ScoredRun
 
-    config.require_writable(options.out)
-    wanted = options.evaluation or [None]
-    first = ScoredRun.read(options.run_a, wanted[0])
-    second = ScoredRun.read(options.run_b, wanted[-1])
+    first = ScoredRun.read(options.run_a, evaluations[0])
+    second = ScoredRun.read(options.run_b, evaluations[1])
     comparison = compare_runs(first, second, num_resamples=options.resamples, seed=options.seed)
     print_comparison(comparison)
     write_comparison(comparison, options.out)
-    Console().print(f"comparison.json and comparison.md: {options.out}", soft_wrap=True)
+    return comparison
+
+
+def _compare_ranks(
+    options: argparse.Namespace, evaluations: tuple[str | None, str | None]
+) -> "RankComparison":
+    from medvlp.evaluation.rank_comparison import compare_ranks, print_ranks, write_ranks
+
+    comparison = compare_ranks(
+        (options.run_a, options.run_b),
+        evaluations,
+        num_resamples=options.resamples,
+        seed=options.seed,
+    )
+    print_ranks(comparison)
+    write_ranks(comparison, options.out)
     return comparison
 
 

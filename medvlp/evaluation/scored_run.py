@@ -13,7 +13,7 @@ from numpy import ndarray
 from medvlp.evaluation.results import Results
 
 _LABEL = " (label)"
-_RESULTS, _PREDICTIONS = "results.json", "predictions.csv"
+_RESULTS, PREDICTIONS = "results.json", "predictions.csv"
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class ScoredRun:
             FileNotFoundError: If the files are not there.
             ValueError: If the choice is not clear, or a file is not what it should be.
         """
-        folder = _evaluation_folder(Path(folder), evaluation)
+        folder = evaluation_folder(Path(folder), evaluation)
         results = Results.from_json(folder / _RESULTS)
-        path = folder / _PREDICTIONS
+        path = folder / PREDICTIONS
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             rows, columns = list(reader), list(reader.fieldnames or ())
@@ -114,17 +114,23 @@ class ScoredRun:
         )
 
 
-def _evaluation_folder(folder: Path, evaluation: str | None) -> Path:
-    if evaluation is None and (folder / _PREDICTIONS).is_file() and (folder / _RESULTS).is_file():
+def evaluation_folder(folder: Path, evaluation: str | None) -> Path:
+    """Find the folder of an evaluation: a run's, or itself.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If the choice is not clear.
+    """
+    if evaluation is None and (folder / PREDICTIONS).is_file() and (folder / _RESULTS).is_file():
         return folder
-    held = sorted(path.parent.name for path in folder.glob(f"*/{_PREDICTIONS}"))
+    held = sorted(path.parent.name for path in folder.glob(f"*/{PREDICTIONS}"))
     if evaluation is None and len(held) == 1:
         return folder / held[0]
     if evaluation in held:
         return folder / str(evaluation)
     if not held:
         raise FileNotFoundError(
-            f"{folder} holds no scores: expected {_RESULTS} and {_PREDICTIONS} of an evaluation, "
+            f"{folder} holds no scores: expected {_RESULTS} and {PREDICTIONS} of an evaluation, "
             "there or in a folder below; train or evaluate with test first"
         )
     raise ValueError(
