@@ -10,8 +10,9 @@ train, with `overrides`, or another verb to `run`:
 
 `{coarse.best}` is that stage's best checkpoint (the last one where nothing was validated), and
 `{coarse.run}` its folder, `<run folder>/coarse`. Overrides of the command line go to every stage
-that is trained, before its own. Started again in the same folder, a run leaves out what has ended
-and goes on with the stage that was interrupted, from its newest checkpoint.
+that is trained, before its own; what is meant for one goes into '+stages.fine.more=["key=value"]'.
+Started again in the same folder, a run leaves out what has ended and goes on with the stage that
+was interrupted, from its newest checkpoint.
 """
 
 import json
@@ -83,13 +84,13 @@ def read_stages(tree: Mapping[str, Any], overrides: Sequence[str]) -> list[Stage
         keys = set(entry)
         if keys == {"run"} and entry["run"]:
             stage = Stage(name, tuple(map(str, entry["run"])), trains=False)
-        elif "experiment" in keys and keys <= {"experiment", "overrides"}:
-            own = (*shared, *(entry.get("overrides") or ()))
+        elif "experiment" in keys and keys <= {"experiment", "overrides", "more"}:
+            own = [*shared, *(entry.get("overrides") or ()), *(entry.get("more") or ())]
             stage = Stage(name, ("train", f"experiment={entry['experiment']}", *own), trains=True)
         else:
             raise config.ConfigError(
                 f"stages.{name} has the keys {sorted(keys)}, expected `experiment` and perhaps "
-                "`overrides`, or `run: [VERB, ARGUMENT, ...]`"
+                "`overrides` and `more`, or `run: [VERB, ARGUMENT, ...]`"
             )
         earlier = [stage.name for stage in stages]
         for other, what in stage.references:

@@ -126,10 +126,11 @@ def test_a_stage_that_cannot_be_is_named(tree: dict, message: str) -> None:
 
 
 def test_overrides_reach_every_experiment_but_for_those_of_the_whole_run() -> None:
-    tree = {"a": {"experiment": "x", "overrides": ["b=1"]}, "c": {"run": ["compare", "{a.run}"]}}
+    a = {"experiment": "x", "overrides": ["b=1"], "more": ["b=2"]}
+    tree = {"a": a, "c": {"run": ["compare", "{a.run}"]}}
     overrides = ["experiment=all", "paths.run=R", "seed=1", "stages.a.experiment=x"]
     stages = read_stages(tree, overrides)
-    assert stages[0].arguments == ("train", "experiment=x", "seed=1", "b=1")
+    assert stages[0].arguments == ("train", "experiment=x", "seed=1", "b=1", "b=2")
     assert stages[1].arguments == ("compare", "{a.run}")
     with pytest.raises(ConfigError, match=r"paths\.run=FOLDER goes on"):
         read_stages(tree, ["ckpt_path=last.ckpt"])
