@@ -34,7 +34,8 @@ def test_a_twin_becomes_batches(name: str, tmp_path: Path) -> None:
     assert ("tokens" in batch) == (name != "rad_chestct")
     assert batch["labels"].shape == (2, len(module.label_names))
     if name == "radgenome":
-        assert set(batch["target"][0]) == {"question", "answer", "kind", "choices"}
+        named = {"question", "answer", "kind", "choices", "subject"}
+        assert set(batch["target"][0]) == named
 
 
 @pytest.mark.parametrize("name", [*NAMES, *(f"phantom/{name}" for name in NAMES), "ct_rate"])
