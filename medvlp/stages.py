@@ -182,8 +182,6 @@ def _read_record(own: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     if not file.is_file():
         return {}
     record = json.loads(file.read_text(encoding="utf-8"))
-    if not record["ended"] and not (own / "checkpoints").is_dir():
-        return {}  # there is nothing to go on from
     for key, value in wanted.items():
         if record.get(key) != value:
             raise config.ConfigError(
