@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 import torch
@@ -13,6 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from medvlp.text.freeze import Freeze, free_layer_norms, freeze_encoder
 from medvlp.text.lora import LoRA, low_rank_dropouts
+from medvlp.text.pretrained import load_strictly, published_config
 from medvlp.types import Tokens
 
 # Weights that published files of encoders carry beside the encoder: heads of their pre-training
@@ -156,53 +157,23 @@ def _build(config: Mapping[str, Any] | None, pretrained: str | None) -> Any:
             return _load(parsed, pretrained)
         return _model_class(parsed)(parsed, **_without_pooler(parsed))
     if pretrained is not None:
-        return _load(_published_config(pretrained), pretrained)
+        return _load(published_config(pretrained, example="bert"), pretrained)
     raise ValueError(
         "a text encoder needs `config` (an architecture, random start) or `pretrained` (a local "
         "folder or hub name)"
     )
 
 
-def _published_config(pretrained: str) -> PreTrainedConfig:
-    options, _ = PreTrainedConfig.get_config_dict(pretrained)
-    if "auto_map" in options:  # asked for by name, it would offer to run the code
-        raise ValueError(
-            f"{pretrained} brings code of its own for model_type {options.get('model_type')!r}, "
-            "which is never run; give the `config` of a plain architecture, such as bert, beside "
-            "`pretrained`"
-        )
-    return AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
-
-
 def _load(config: PreTrainedConfig, pretrained: str) -> nn.Module:
     """Load strictly but for the heads that encoders were pre-trained with."""
-    model, info = _model_class(config).from_pretrained(
+    return load_strictly(
+        _model_class(config),
         pretrained,
         config=config,
+        what="text encoder",
+        surplus=_HEADS,
         dtype=torch.float32,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # told below
         **_without_pooler(config),
-    )
-    shapes = [
-        f"{name}: {list(there)} there, {list(here)} here"
-        for name, there, here in info["mismatched_keys"]
-    ]
-    surplus = [name for name in info["unexpected_keys"] if not _HEADS.fullmatch(name)]
-    for verdict, names in (
-        ("lacks {} weights of the text encoder", sorted(info["missing_keys"])),
-        ("has {} weights of another shape than the text encoder", sorted(shapes)),
-        ("has {} weights that the text encoder has no place for", sorted(surplus)),
-    ):
-        if names:
-            raise ValueError(_misfit(pretrained, verdict.format(len(names)), names, config))
-    return model
-
-
-def _misfit(pretrained: str, verdict: str, names: Sequence[str], config: PreTrainedConfig) -> str:
-    return (
-        f"{pretrained} {verdict}, for instance {', '.join(names[:3])}; give weights of this "
-        f"{config.model_type} encoder, its own `config`, or no weights to start at random"
     )
 
 

@@ -11,6 +11,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from medvlp.text.lora import LoRA, low_rank_dropouts
+from medvlp.text.pretrained import load_strictly, published_config
 from medvlp.text.vocabulary import resize_vocabulary
 
 IGNORED = -100
@@ -222,7 +223,11 @@ def _build(
             "a language model needs `config` (an architecture, random start) or `pretrained` (a "
             "local folder or hub name)"
         )
-    parsed = _parsed(config) if config is not None else _published_config(cast(str, pretrained))
+    parsed = (
+        _parsed(config)
+        if config is not None
+        else published_config(cast(str, pretrained), example="phi3")
+    )
     if type(parsed) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ValueError(
             f"transformers knows no causal language model of model_type {parsed.model_type!r}; "
@@ -233,7 +238,9 @@ def _build(
     if pretrained is None:
         return model_class(parsed).to(precision)
     options = {} if quantization is None else {"quantization_config": _in_bytes()}
-    return _load(model_class, pretrained, parsed, dtype=precision, **options)
+    return load_strictly(
+        model_class, pretrained, config=parsed, what="language model", dtype=precision, **options
+    )
 
 
 def _parsed(config: Mapping[str, Any]) -> PreTrainedConfig:
@@ -243,44 +250,6 @@ def _parsed(config: Mapping[str, Any]) -> PreTrainedConfig:
     if "model_type" not in options:
         raise ValueError("the config of a language model must name its model_type, such as phi3")
     return AutoConfig.for_model(options.pop("model_type"), **options)
-
-
-def _published_config(pretrained: str) -> PreTrainedConfig:
-    options, _ = PreTrainedConfig.get_config_dict(pretrained)
-    if "auto_map" in options:  # asked for by name, it would offer to run the code
-        raise ValueError(
-            f"{pretrained} brings code of its own for model_type {options.get('model_type')!r}, "
-            "which is never run; give the `config` of a plain architecture, such as phi3, beside "
-            "`pretrained`"
-        )
-    return AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
-
-
-def _load(model_class: Any, pretrained: str, config: PreTrainedConfig, **options: Any) -> Any:
-    """Load strictly; a head tied to the word table may be in the file or not."""
-    model, info = model_class.from_pretrained(
-        pretrained,
-        config=config,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # told below
-        **options,
-    )
-    shapes = [
-        f"{name}: {list(there)} there, {list(here)} here"
-        for name, there, here in info["mismatched_keys"]
-    ]
-    for verdict, names in (
-        ("lacks {} weights of the language model", sorted(info["missing_keys"])),
-        ("has {} weights of another shape than the language model", sorted(shapes)),
-        ("has {} weights that it has no place for", sorted(info["unexpected_keys"])),
-    ):
-        if names:
-            raise ValueError(
-                f"{pretrained} {verdict.format(len(names))}, for instance {', '.join(names[:3])}; "
-                f"give weights of this {config.model_type} model, its own `config`, or no weights "
-                "to start at random"
-            )
-    return model
 
 
 def _in_bytes() -> Any:

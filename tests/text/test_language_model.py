@@ -173,7 +173,7 @@ def test_weights_of_another_architecture_are_told(tmp_path: Path) -> None:
         LanguageModel({**CONFIG, "num_hidden_layers": 3}, pretrained=str(tmp_path))
     with pytest.raises(ValueError, match="weights of another shape"):
         LanguageModel({**CONFIG, "intermediate_size": 20}, pretrained=str(tmp_path))
-    with pytest.raises(ValueError, match="weights that it has no place for"):
+    with pytest.raises(ValueError, match="that the language model has no place for"):
         LanguageModel({**CONFIG, "num_hidden_layers": 1}, pretrained=str(tmp_path))
 
 
