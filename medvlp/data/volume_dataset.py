@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -17,7 +18,7 @@ from medvlp.data.sampling import SampleKey, ScanChoice, sample_generator
 from medvlp.data.statements import statements_of
 from medvlp.data.text_sampler import TextSampler, TextUnit
 
-Augmentation = Callable[[Tensor, np.random.Generator], Tensor]
+Augmentation = Callable[[Tensor, np.random.Generator], Any]  # Any: jsonargparse takes a class here
 """From network input (1 d h w) to the same; the generator is the only source of chance."""
 
 

@@ -1,0 +1,38 @@
+"""The YAML of HSENet's data sets builds the same through Hydra and through LightningCLI."""
+
+from pathlib import Path
+
+import jsonargparse
+import pytest
+from hydra.utils import instantiate
+
+from medvlp import config
+from medvlp.data.conversation import Conversations
+from medvlp.data.plain_report import PlainReport
+from medvlp.data.sampling import EachScan
+from medvlp.data.volume_datamodule import VolumeDataModule
+
+HASH = "data.recipe.slice_encoder.known_hash='0000000000000000'"  # BiomedCLIP is the user's
+CONVERSATION = "data/texts=hsenet_conversation"
+
+
+@pytest.mark.parametrize("name", ["ct_rate_hsenet", "bimcv_r_hsenet"])
+@pytest.mark.parametrize("more", [[], [CONVERSATION]], ids=["report", "conversation"])
+def test_hydra_and_lightning_build_the_same(name: str, more: list[str], tmp_path: Path) -> None:
+    cfg = config.compose([f"data={name}", f"paths.raw={tmp_path}", HASH, *more], "prepare")
+    tree = config.resolve(cfg)
+    config.check_keys(tree)
+    parser = jsonargparse.ArgumentParser()
+    parser.add_subclass_arguments(VolumeDataModule, "data")
+    parsed = parser.parse_object({"data": config.to_class_path(tree["data"])})
+    built = [instantiate(tree["data"], _convert_="all"), parser.instantiate(parsed)["data"]]
+    for module in built:
+        assert isinstance(module, VolumeDataModule)
+        assert module.recipe.fields == ("image", "slice_features")
+        assert isinstance(module.scans.train, EachScan)
+        assert isinstance(module.texts, Conversations if more else PlainReport)
+        (augment,) = module.scans.augment
+        assert vars(augment)["flip_probs"] == (0, 0, 0)  # published flips leave the slices behind
+        assert vars(augment)["intensity_prob"] == 0.5
+    assert built[0].recipe.hash == built[1].recipe.hash
+    assert built[0].source.describe() == built[1].source.describe()
