@@ -14,7 +14,8 @@ from medvlp.checkpoints.adapter import RuleTable, to_published
 from medvlp.checkpoints.files import WeightFile
 from medvlp.checkpoints.fingerprint import weights_hash
 from medvlp.checkpoints.model_configs import build_model
-from medvlp.checkpoints.systems import check_weights, differences, system_of
+from medvlp.checkpoints.published_systems import system_of
+from medvlp.checkpoints.systems import check_weights, differences
 from medvlp.checkpoints.verification import misfit
 
 Names = Literal["ours", "published", "open_clip"]

@@ -20,7 +20,8 @@ from medvlp.checkpoints.files import read_weights
 from medvlp.checkpoints.hsenet_rules import CLIP
 from medvlp.checkpoints.mae import init_from_mae
 from medvlp.checkpoints.metaclip import init_from_metaclip
-from medvlp.checkpoints.systems import OUR_NAMES, load_vision, load_weights
+from medvlp.checkpoints.published_systems import OUR_NAMES
+from medvlp.checkpoints.systems import load_vision, load_weights
 from medvlp.models.hsenet_clip import HSENetCLIP
 from medvlp.vision.anatomy_vit import AnatomyViT
 from medvlp.vision.hierarchical_vit import HierarchicalViT

@@ -10,7 +10,8 @@ from hydra.utils import instantiate
 from torch import nn
 
 from medvlp import config
-from medvlp.checkpoints.systems import facts_of, is_published
+from medvlp.checkpoints.published_systems import is_published
+from medvlp.checkpoints.systems import facts_of
 from medvlp.override_advice import nearest
 
 # Facts that options of one model config change.
@@ -54,14 +55,17 @@ def build_model(tree: Mapping[str, Any], *, only_shapes: bool = False) -> nn.Mod
 
 
 def without_pretrained(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the pretrained text tower of a model whose weights all come from a file.
+    """Leave out the pretrained text tower or language model of a model whose weights all come later.
 
-    Nothing is fetched for it then; the architecture is written out beside it.
+    Nothing is fetched for it then; the architecture is written out beside it. A model in bytes is
+    left as it is: those are made of the pretrained weights.
     """
-    text = tree.get("text")
-    if not isinstance(text, Mapping) or text.get("config") is None:
-        return dict(tree)
-    return {**tree, "text": {**text, "pretrained": None}}
+    without = dict(tree)
+    for name in ("text", "language"):
+        part = tree.get(name)
+        if isinstance(part, Mapping) and part.get("config") and not part.get("quantization"):
+            without[name] = {**part, "pretrained": None}
+    return without
 
 
 def fitting_models(facts: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from medvlp.checkpoints.adapter import (
 )
 from medvlp.checkpoints.files import open_weights
 from medvlp.checkpoints.hsenet_rules import VISION_RULES
-from medvlp.checkpoints.systems import OUR_NAMES
+from medvlp.checkpoints.published_systems import OUR_NAMES
 from medvlp.models.hsenet_vlm import HSENetVLM
 
 _LOG = logging.getLogger(__name__)
