@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from medvlp import config
 from medvlp.callbacks.provenance import CHECKPOINT_KEY
 from medvlp.checkpoints.files import WeightFile, open_weights
+from medvlp.checkpoints.model_configs import without_pretrained
 from medvlp.checkpoints.systems import load_weights
 from medvlp.data.image_recipe import ImageRecipe
 from medvlp.data.recipe import Recipe, require_same_recipe
@@ -85,7 +86,7 @@ def load_model(
             ours_from=experiment or "these overrides",
             theirs_from=checkpoint.name,
         )
-    model = instantiate(_without_pretrained(tree["model"]), _convert_="all")
+    model = instantiate(without_pretrained(tree["model"]), _convert_="all")
     if not isinstance(model, TwoTower | FVLM):
         raise ValueError(
             f"a TwoTower or FVLM model is needed, {checkpoint} has a {type(model).__name__}; "
@@ -126,14 +127,6 @@ def _tree(
         if key.startswith(("paths.", "data.")):
             OmegaConf.update(cfg, key, "not-used")
     return config.resolve(cfg)
-
-
-def _without_pretrained(model: dict[str, Any]) -> dict[str, Any]:
-    """Let the text tower start empty where its architecture is written out: weights follow."""
-    text = model.get("text")
-    if isinstance(text, dict) and text.get("config") and text.get("pretrained"):
-        return {**model, "text": {**text, "pretrained": None}}
-    return model
 
 
 def _facts(

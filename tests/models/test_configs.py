@@ -12,7 +12,9 @@ from omegaconf import OmegaConf
 from medvlp.config import compose
 from medvlp.models.fvlm import FVLM
 from medvlp.models.hsenet_clip import HSENetCLIP
+from medvlp.models.hsenet_vlm import HSENetVLM
 from medvlp.models.two_tower import TwoTower
+from medvlp.text.conversation_tokenizer import ConversationTokenizer
 from medvlp.text.tokenizers import TextTokenizer, WordPieceTokenizer
 
 FOLDER = Path(__file__).parents[2] / "conf" / "model"
@@ -20,7 +22,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def load(name: str) -> dict[str, Any]:
-    content = OmegaConf.to_container(compose([f"model={name}"], "checkpoints"))
+    content = OmegaConf.to_container(compose([f"model={name}"], "checkpoints"), resolve=True)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
 
@@ -39,8 +41,8 @@ def as_classes(node: Any) -> Any:
 def test_hydra_and_jsonargparse_build_the_same_model(name: str) -> None:
     config = load(name)
     parser = ArgumentParser()
-    parser.add_argument("--model", type=TwoTower | FVLM)
-    parser.add_argument("--tokenizer", type=TextTokenizer)
+    parser.add_argument("--model", type=TwoTower | FVLM | HSENetVLM)
+    parser.add_argument("--tokenizer", type=TextTokenizer | ConversationTokenizer)
     parsed = parser.parse_object(as_classes(config))
     with torch.device("meta"):
         ours = instantiate(config["model"], _convert_="all")
@@ -52,8 +54,10 @@ def test_hydra_and_jsonargparse_build_the_same_model(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_tokenizer_cuts_where_the_text_tower_ends(name: str) -> None:
     config = load(name)
-    text = config["model"]["text"]["config"]
-    assert config["tokenizer"]["context_length"] <= text["max_position_embeddings"]
+    tokenizer, model = config["tokenizer"], config["model"]
+    text = model.get("text", model.get("language"))["config"]
+    longest = tokenizer.get("context_length", tokenizer.get("max_length"))
+    assert longest <= text.get("original_max_position_embeddings", text["max_position_embeddings"])
 
 
 def test_the_phantom_model_embeds_phantoms() -> None:
@@ -73,6 +77,19 @@ def test_hsenet_has_the_published_number_of_parameters() -> None:
         with torch.device("meta"):
             model: HSENetCLIP = instantiate(load(name)["model"], _convert_="all")
         assert sum(parameter.numel() for parameter in model.vision.parameters()) == size
+
+
+def test_hsenets_language_model_has_the_published_size() -> None:
+    config = load("hsenet_phi4")
+    with torch.device("meta"):
+        model: HSENetVLM = instantiate(config["model"], _convert_="all")
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert trained == 51_401_728  # both packers and the low-rank layers
+    rotary: Any = model.language.decoder.model.rotary_emb
+    assert rotary.attention_scaling == pytest.approx(1.190238)  # in short texts, too
+    assert model.num_image_tokens == config["tokenizer"]["num_image_tokens"] == 256
+    rope = config["model"]["language"]["config"]["rope_scaling"]
+    assert len(rope["short_factor"]) == len(rope["long_factor"]) == 48
 
 
 def test_the_tiny_stages_of_hsenet_embed_phantoms() -> None:
