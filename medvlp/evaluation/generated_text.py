@@ -10,39 +10,22 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from medvlp.evaluation.protocol import Evaluation
-from medvlp.evaluation.results import Figure, Macro, Results
-from medvlp.evaluation.score_table import check_rows, distinct_rows
-from medvlp.evaluation.statistics import bootstrap_facts, figure, patient_weights
+from medvlp.evaluation.results import Figure, Results
+from medvlp.evaluation.row_evaluation import RowEvaluation, Rows
+from medvlp.evaluation.statistics import figure
 from medvlp.types import Tokens, VolumeBatch
 
-Rows = Sequence[dict[str, Any]]
 
+class GeneratedTextEvaluation(RowEvaluation):
+    """Compare one generated text per study with the true one; see `RowEvaluation`."""
 
-class GeneratedTextEvaluation(Evaluation):
-    """Compare one generated text per study with the true one.
-
-    Args:
-        num_resamples: Bootstrap resamples of patients.
-        seed: Of the bootstrap.
-
-    Attributes:
-        protocol: Name of the protocol in result files.
-    """
-
-    protocol: str
-
-    def __init__(self, *, num_resamples: int = 1000, seed: int = 0) -> None:
-        self.num_resamples, self.seed = num_resamples, seed
-        self._rows: list[dict[str, Any]] = []
+    score_rule = "text"
+    uncounted = "without a true text"
+    advice = "there is nothing to compare with; look at the texts or questions of the prepared data"
 
     @abstractmethod
     def facts(self, generated: str, truth: str, batch: VolumeBatch, row: int) -> dict[str, Any]:
         """Return what a row of the evaluation holds besides ids and texts; "scores" among it."""
-
-    @abstractmethod
-    def macros(self, rows: Rows, weights: Float[ndarray, "r n"]) -> tuple[list[Macro], list[str]]:
-        """Return all figures of rows that have a truth, and notes."""
 
     def prepare(
         self,
@@ -80,13 +63,9 @@ class GeneratedTextEvaluation(Evaluation):
             }
             self._rows.append(ids | self.facts(ids["generated"], ids["truth"], batch, row))
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return one row per sample with both texts."""
-        return list(self._rows)
-
-    def reset(self) -> None:
-        """Forget all samples."""
-        self._rows = []
+    def counts(self, row: Mapping[str, Any]) -> bool:
+        """Take the samples that have a true text."""
+        return bool(row["truth"])
 
     def compute(self, rows: list[dict[str, Any]]) -> Results:
         """Compute all figures over the samples that have a true text.
@@ -94,40 +73,17 @@ class GeneratedTextEvaluation(Evaluation):
         Raises:
             ValueError: If none has.
         """
-        unique = distinct_rows(rows)
-        kept = [row for row in unique if row["truth"]]
-        if not kept:
-            raise ValueError(
-                f"none of {len(unique)} samples has a true text: there is nothing to compare with; "
-                "look at the texts or questions of the prepared data"
-            )
-        check_rows(kept)
-        patients = [row["patient_id"] for row in kept]
-        resampled = patient_weights(patients, self.num_resamples, self.seed)
-        macros, notes = self.macros(kept, np.vstack([np.ones(len(kept)), resampled]))
-        empty = sum(not row["generated"] for row in kept)
+        results = super().compute(rows)
+        empty = sum(not row["pred"] for row in results.predictions)
         if empty:
-            notes.append(f"{empty} of {len(kept)} generated texts are empty; they score 0")
-        without = len(unique) - len(kept)
-        return Results(
-            protocol=self.protocol,
-            num_samples=len(kept),
-            num_patients=len(set(patients)),
-            prompt_hash="",
-            recipe_hash=kept[0]["recipe_hash"],
-            threshold_rule="",
-            bootstrap=bootstrap_facts(self.num_resamples, self.seed),
-            findings=[],
-            macros=macros,
-            worst_finding="",
-            subgroups=[],
-            skipped={},
-            duplicates_dropped=len(rows) - len(unique),
-            score_rule="text",
-            left_out={"without a true text": without} if without else {},
-            notes=notes,
-            predictions=[self.prediction(row) for row in kept],
-        )
+            results.notes.append(
+                f"{empty} of {results.num_samples} generated texts are empty; they score 0"
+            )
+        return results
+
+    def predictions(self, rows: Rows) -> list[dict[str, Any]]:
+        """Return the rows of predictions.csv."""
+        return [self.prediction(row) for row in rows]
 
     def prediction(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return a row of predictions.csv, under the names of the published tables."""

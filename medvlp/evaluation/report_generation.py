@@ -10,10 +10,11 @@ from numpy import ndarray
 
 from medvlp.data.statements import split_sentences, statement_id
 from medvlp.evaluation.cider import cider
-from medvlp.evaluation.generated_text import GeneratedTextEvaluation, Rows, means
+from medvlp.evaluation.generated_text import GeneratedTextEvaluation, means
 from medvlp.evaluation.label_metrics import label_macros
 from medvlp.evaluation.report_labels import ReportLabels
 from medvlp.evaluation.results import Figure, Macro, slug
+from medvlp.evaluation.row_evaluation import Rows
 from medvlp.evaluation.statistics import figure
 from medvlp.evaluation.text_metrics import (
     bleu_statistics,

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medvlp.evaluation.prompt_evaluation import scored_token
-from medvlp.evaluation.protocol import Evaluation
-from medvlp.evaluation.results import Macro, Results
+from medvlp.evaluation.results import Macro
 from medvlp.evaluation.retrieval_metrics import (
     CUTOFFS,
     TieRule,
@@ -22,14 +21,12 @@ from medvlp.evaluation.retrieval_metrics import (
     pools_of,
     rank_metrics,
 )
-from medvlp.evaluation.score_table import check_rows, distinct_rows
-from medvlp.evaluation.statistics import bootstrap_facts, figure, patient_weights
+from medvlp.evaluation.row_evaluation import RowEvaluation, Rows
+from medvlp.evaluation.statistics import figure
 from medvlp.types import TextKind, Tokens, VolumeBatch
 
-Rows = Sequence[dict[str, Any]]
 
-
-class Retrieval(Evaluation):
+class Retrieval(RowEvaluation):
     """Find the report of a study and the study of a report; an `Evaluation`.
 
     A study is paired with the mean of the embeddings of its texts, normalised. Every figure comes
@@ -48,6 +45,13 @@ class Retrieval(Evaluation):
         num_resamples: Bootstrap resamples of patients.
         seed: Of the bootstrap and of the pools.
     """
+
+    score_rule = "cosine"
+    uncounted = "without a text"
+    advice = (
+        "there is nothing to retrieve; choose a text sampler in data.texts, or leave this "
+        "evaluation out"
+    )
 
     def __init__(
         self,
@@ -68,12 +72,12 @@ class Retrieval(Evaluation):
             )
         if wrong := [number for number in (*cutoffs, *pools) if number < 1]:
             raise ValueError(f"cutoffs and pools have {wrong[0]}, expected at least 1")
+        super().__init__(num_resamples=num_resamples, seed=seed)
         self.token, self.cutoffs, self.pools = token, tuple(cutoffs), tuple(pools)
         self.ties: TieRule = ties
+        self.protocol = f"retrieval (ties: {ties})"
         self.kinds = None if kinds is None else [TextKind[kind] for kind in kinds]
-        self.num_resamples, self.seed = num_resamples, seed
         self._embed_text: Callable[[Tokens], Tensor] | None = None
-        self._rows: list[dict[str, Any]] = []
 
     @property
     def class_names(self) -> list[str]:
@@ -130,64 +134,40 @@ class Retrieval(Evaluation):
             found[owner] = (key, F.normalize(embeddings[own].mean(dim=0), dim=0))
         return found
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return one row per sample with both embeddings."""
-        return list(self._rows)
+    def counts(self, row: Mapping[str, Any]) -> bool:
+        """Take the samples that have a text."""
+        return row["text"] is not None
 
-    def compute(self, rows: list[dict[str, Any]]) -> Results:
-        """Rank in both directions, with all samples and with each text once.
-
-        Raises:
-            ValueError: If no sample has a text, or an embedding is not finite.
-        """
-        unique = distinct_rows(rows)
-        paired = [row for row in unique if row["text"] is not None]
-        if not paired:
-            raise ValueError(
-                f"none of {len(unique)} samples has a text: there is nothing to retrieve; choose a "
-                "text sampler in data.texts, or leave this evaluation out"
-            )
-        check_rows(paired)
-        first = first_of_each([row["text_key"] for row in paired])
-        once = [paired[place] for place in first]
-        macros = [*self._directions(paired, ""), *self._directions(once, "_dedup")]
+    def macros(
+        self, rows: Rows, weights: Float[np.ndarray, "r n"]
+    ) -> tuple[list[Macro], list[str]]:
+        """Rank in both directions, with all samples, with each text once, and in pools."""
+        first = first_of_each([row["text_key"] for row in rows])
+        once = [rows[place] for place in first]
+        macros = [*self._directions(rows, ""), *self._directions(once, "_dedup")]
         notes = []
         for size in self.pools:
-            if size >= len(paired):
-                notes.append(f"no pools of {size}: there are {len(paired)} samples")
+            if size >= len(rows):
+                notes.append(f"no pools of {size}: there are {len(rows)} samples")
                 continue
-            pools = pools_of(len(paired), size, self.seed)
-            macros += self._directions(paired, f"_pool_{size}", pools)
-            notes.append(f"{len(pools)} pools of {size} of {len(paired)} samples")
-        without = len(unique) - len(paired)
-        return Results(
-            protocol=f"retrieval (ties: {self.ties})",
-            num_samples=len(paired),
-            num_patients=len({row["patient_id"] for row in paired}),
-            prompt_hash="",
-            recipe_hash=paired[0]["recipe_hash"],
-            threshold_rule="",
-            bootstrap=bootstrap_facts(self.num_resamples, self.seed),
-            findings=[],
-            macros=[*macros, self._pairs(paired)],
-            worst_finding="",
-            subgroups=[],
-            skipped={},
-            duplicates_dropped=len(rows) - len(unique),
-            score_rule="cosine",
-            left_out={"without a text": without} if without else {},
-            notes=notes,
-            predictions=_predictions(paired, self._ranks(paired)),
-        )
+            pools = pools_of(len(rows), size, self.seed)
+            macros += self._directions(rows, f"_pool_{size}", pools)
+            notes.append(f"{len(pools)} pools of {size} of {len(rows)} samples")
+        return [*macros, _pairs(rows, weights)], notes
 
-    def reset(self) -> None:
-        """Forget all studies."""
-        self._rows = []
-
-    def _weights(self, rows: Rows) -> np.ndarray:
-        patients = [row["patient_id"] for row in rows]
-        resampled = patient_weights(patients, self.num_resamples, self.seed)
-        return np.vstack([np.ones(len(rows)), resampled])
+    def predictions(self, rows: Rows) -> list[dict[str, Any]]:
+        """Return the similarity of each pair and its ranks among all samples."""
+        ranks = self._ranks(rows)
+        return [
+            {
+                "sample_id": row["sample_id"],
+                "patient_id": row["patient_id"],
+                "similarity to its text": row["scores"][0],
+                "text": row["text_key"][:16],
+            }
+            | {f"rank {name}": float(own[k]) + 1 for name, own in ranks.items()}
+            for k, row in enumerate(rows)
+        ]
 
     def _ranks(
         self, rows: Rows, pools: Sequence[Int[np.ndarray, " m"]] | None = None
@@ -211,7 +191,7 @@ class Retrieval(Evaluation):
         self, rows: Rows, suffix: str, pools: Sequence[Int[np.ndarray, " m"]] | None = None
     ) -> list[Macro]:
         asking = rows if pools is None else [rows[k] for pool in pools for k in pool.tolist()]
-        weights = self._weights(asking)
+        weights = self.weights(asking)
         macros = []
         for name, ranks in self._ranks(rows, pools).items():
             metrics = rank_metrics(ranks, weights, self.cutoffs)
@@ -220,31 +200,18 @@ class Retrieval(Evaluation):
             macros.append(Macro(name + suffix, [], figures | {"n": count}))
         return macros
 
-    def _pairs(self, rows: Rows) -> Macro:
-        """Average the similarity of matching pairs.
 
-        The published `clip_val_score` weighs each pair by the size of its batch, so it is the mean
-        only where studies are embedded one by one. Here both are cosines.
-        """
-        weights = self._weights(rows)
-        cosine = np.array([row["scores"][0] for row in rows])
-        size = np.array([row["batch_size"] for row in rows])
-        total = weights.sum(axis=1)
-        figures = {
-            "similarity": figure(weights @ cosine / total),
-            "clip_val_score": figure(weights @ (cosine * size) / total),
-        }
-        return Macro("pairs", [], figures)
+def _pairs(rows: Rows, weights: Float[np.ndarray, "r n"]) -> Macro:
+    """Average the similarity of matching pairs.
 
-
-def _predictions(rows: Rows, ranks: Mapping[str, Float[np.ndarray, " n"]]) -> list[dict[str, Any]]:
-    return [
-        {
-            "sample_id": row["sample_id"],
-            "patient_id": row["patient_id"],
-            "similarity to its text": row["scores"][0],
-            "text": row["text_key"][:16],
-        }
-        | {f"rank {name}": float(own[k]) + 1 for name, own in ranks.items()}
-        for k, row in enumerate(rows)
-    ]
+    The published `clip_val_score` weighs each pair by the size of its batch, so it is the mean
+    only where studies are embedded one by one. Here both are cosines.
+    """
+    cosine = np.array([row["scores"][0] for row in rows])
+    size = np.array([row["batch_size"] for row in rows])
+    total = weights.sum(axis=1)
+    figures = {
+        "similarity": figure(weights @ cosine / total),
+        "clip_val_score": figure(weights @ (cosine * size) / total),
+    }
+    return Macro("pairs", [], figures)

@@ -16,9 +16,10 @@ from medvlp.evaluation.answer_metrics import (
     same_answer,
     same_class,
 )
-from medvlp.evaluation.generated_text import GeneratedTextEvaluation, Rows, count, means
+from medvlp.evaluation.generated_text import GeneratedTextEvaluation, count, means
 from medvlp.evaluation.report_generation import METRICS, text_macros
 from medvlp.evaluation.results import Figure, Macro, slug
+from medvlp.evaluation.row_evaluation import Rows
 from medvlp.evaluation.statistics import defined_mean, figure
 from medvlp.types import VolumeBatch
 

@@ -1,6 +1,6 @@
 """Volume to volume retrieval as an evaluation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,15 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medvlp.evaluation.prompt_evaluation import scored_token
-from medvlp.evaluation.protocol import Evaluation
-from medvlp.evaluation.results import Macro, Results
-from medvlp.evaluation.score_table import check_rows, distinct_rows
-from medvlp.evaluation.statistics import bootstrap_facts, figure, patient_weights
+from medvlp.evaluation.results import Macro
+from medvlp.evaluation.row_evaluation import RowEvaluation, Rows
+from medvlp.evaluation.statistics import figure
 from medvlp.evaluation.volume_retrieval import cumulative, findings_overlap
 from medvlp.types import Tokens, VolumeBatch
 
 
-class VolumeRetrieval(Evaluation):
+class VolumeRetrieval(RowEvaluation):
     """Find volumes with the findings of a volume; an `Evaluation`.
 
     "clean" is the right figure: a volume does not find itself. "published" lets it, and
@@ -31,6 +30,11 @@ class VolumeRetrieval(Evaluation):
         seed: Of the bootstrap.
     """
 
+    protocol = "retrieval_of_volumes"
+    score_rule = "cosine"
+    uncounted = "with an unknown label"
+    advice = "choose a data set with labels, or leave this evaluation out"
+
     def __init__(
         self,
         label_names: Sequence[str],
@@ -40,9 +44,8 @@ class VolumeRetrieval(Evaluation):
         num_resamples: int = 1000,
         seed: int = 0,
     ) -> None:
+        super().__init__(num_resamples=num_resamples, seed=seed)
         self.label_names, self.token, self.cutoffs = list(label_names), token, tuple(cutoffs)
-        self.num_resamples, self.seed = num_resamples, seed
-        self._rows: list[dict[str, Any]] = []
 
     @property
     def class_names(self) -> list[str]:
@@ -82,49 +85,14 @@ class VolumeRetrieval(Evaluation):
                 }
             )
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return one row per sample with its embedding."""
-        return list(self._rows)
+    def counts(self, row: Mapping[str, Any]) -> bool:
+        """Take the volumes of which all labels are known."""
+        return min(row["labels"]) >= 0
 
-    def reset(self) -> None:
-        """Forget all volumes."""
-        self._rows = []
-
-    def compute(self, rows: list[dict[str, Any]]) -> Results:
-        """Compute all figures.
-
-        Raises:
-            ValueError: If too few volumes have a finding.
-        """
-        unique = distinct_rows(rows)
-        kept = [row for row in unique if min(row["labels"]) >= 0]
-        if not kept:
-            raise ValueError(f"none of {len(unique)} volumes has all its labels known")
-        check_rows(kept)
-        patients = [row["patient_id"] for row in kept]
-        resampled = patient_weights(patients, self.num_resamples, self.seed)
-        unknown = len(unique) - len(kept)
-        return Results(
-            protocol="retrieval_of_volumes",
-            num_samples=len(kept),
-            num_patients=len(set(patients)),
-            prompt_hash="",
-            recipe_hash=kept[0]["recipe_hash"],
-            threshold_rule="",
-            bootstrap=bootstrap_facts(self.num_resamples, self.seed),
-            findings=[],
-            macros=self._macros(kept, np.vstack([np.ones(len(kept)), resampled])),
-            worst_finding="",
-            subgroups=[],
-            skipped={},
-            duplicates_dropped=len(rows) - len(unique),
-            score_rule="cosine",
-            left_out={"with an unknown label": unknown} if unknown else {},
-        )
-
-    def _macros(
-        self, rows: Sequence[dict[str, Any]], weights: Float[np.ndarray, "r n"]
-    ) -> list[Macro]:
+    def macros(
+        self, rows: Rows, weights: Float[np.ndarray, "r n"]
+    ) -> tuple[list[Macro], list[str]]:
+        """Return the rows "clean", "published" and "upstream_cumulative"."""
         embeddings = np.stack([row["image"] for row in rows]).astype(np.float64)
         labels = np.array([row["labels"] for row in rows]) == 1
         total = weights.sum(axis=1, keepdims=True)
@@ -135,9 +103,8 @@ class VolumeRetrieval(Evaluation):
             if not exclude:
                 running = np.apply_along_axis(cumulative, 1, weights @ overlap / total)
                 macros.append(self._macro("upstream_cumulative", running))
-        return macros
+        return macros, []
 
     def _macro(self, name: str, values: Float[np.ndarray, "r c"]) -> Macro:
         figures = {f"top_{k}": figure(values[:, c]) for c, k in enumerate(self.cutoffs)}
-
         return Macro(name, [], figures)

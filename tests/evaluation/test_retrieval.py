@@ -130,7 +130,7 @@ def test_errors_say_what_to_do():
     measure, batch = Retrieval(num_resamples=5), batch_of([0, 1], [0, 1], 2)
     with pytest.raises(RuntimeError, match="call prepare"):
         measure.update(axes(0, 1), batch)
-    with pytest.raises(ValueError, match="none of 2 samples has a text"):
+    with pytest.raises(ValueError, match="none of 2 samples counts, all are without a text"):
         run(measure, (axes(0, 1), {key: batch[key] for key in batch if key != "tokens"}))
     with pytest.raises(ValueError, match="2 of 2 samples have scores that are not finite"):
         run(measure, (axes(0, 1) * torch.nan, batch))
