@@ -55,10 +55,10 @@ def build_model(tree: Mapping[str, Any], *, only_shapes: bool = False) -> nn.Mod
 
 
 def without_pretrained(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the pretrained text tower or language model of a model whose weights all come later.
+    """Leave out the pretrained part of a model whose weights all come from a file.
 
-    Nothing is fetched for it then; the architecture is written out beside it. A model in bytes is
-    left as it is: those are made of the pretrained weights.
+    Nothing is fetched for its text tower or language model then; the architecture is written out
+    beside it. Weights in bytes are left as they are: those are made of the pretrained ones.
     """
     without = dict(tree)
     for name in ("text", "language"):
