@@ -46,12 +46,15 @@ class RuleTable:
             no weights of ours, as old buffers do. Ignored only where the model has no such tensor.
         resizable: Regular expression of a name of ours -> function from a tensor and a number of
             rows to a tensor of so many, for tables of positions.
+        carried: Regular expression of names of ours that a model may lack, as an unused head:
+            ignored then, and kept by a conversion.
     """
 
     rules: Sequence[Rule]
     aliases: Mapping[str, str] = field(default_factory=dict)
     ignored: Mapping[str, Callable[[Tensor], bool]] = field(default_factory=dict)
     resizable: Mapping[str, Callable[[Tensor, int], Tensor]] = field(default_factory=dict)
+    carried: str = ""
 
 
 @dataclass
@@ -197,14 +200,9 @@ def to_ours(
     report = LoadReport()
     mapped: dict[str, Tensor] = {}
     for name in sorted(published):
-        current = name
-        for pattern, replacement in table.aliases.items():
-            current = re.sub(pattern, replacement, current)
-        ours, operation = _translate(
-            current, [(r.published, r.ours, r.to_ours) for r in table.rules]
-        )
+        current, ours, operation = _read(name, table)
         if ours is None or ours not in known:
-            harmless = any(
+            harmless = re.fullmatch(table.carried, ours or "-") or any(
                 re.fullmatch(pattern, current) and test(published[name])
                 for pattern, test in table.ignored.items()
             )
@@ -219,6 +217,16 @@ def to_ours(
         if ours != name:
             report.renamed[name] = ours
     return mapped, report
+
+
+def carried(published: StateDict, table: RuleTable) -> dict[str, Tensor]:
+    """Give our names to what a model lacks and a conversion keeps, see `RuleTable.carried`."""
+    found = {name: _read(name, table)[1:] for name in published}
+    return {
+        ours: operation(published[name])
+        for name, (ours, operation) in found.items()
+        if ours is not None and re.fullmatch(table.carried, ours)
+    }
 
 
 def to_published(ours: StateDict, table: RuleTable) -> dict[str, Tensor]:
@@ -271,6 +279,13 @@ def vector_to_scalar(tensor: Shaped[Tensor, "..."]) -> Shaped[Tensor, ""]:
 def _resize_of(name: str, table: RuleTable) -> Callable[[Tensor, int], Tensor] | None:
     found = (op for pattern, op in table.resizable.items() if re.fullmatch(pattern, name))
     return next(found, None)
+
+
+def _read(name: str, table: RuleTable) -> tuple[str, str | None, Callable[[Tensor], Tensor]]:
+    """Return a published name without its alias, ours, and what becomes of the tensor."""
+    for pattern, replacement in table.aliases.items():
+        name = re.sub(pattern, replacement, name)
+    return name, *_translate(name, [(r.published, r.ours, r.to_ours) for r in table.rules])
 
 
 def _translate(

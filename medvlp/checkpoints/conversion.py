@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from medvlp.checkpoints.adapter import RuleTable, to_published
+from medvlp.checkpoints.adapter import RuleTable, carried, to_published
 from medvlp.checkpoints.files import WeightFile
 from medvlp.checkpoints.fingerprint import weights_hash
 from medvlp.checkpoints.model_configs import build_model
 from medvlp.checkpoints.published_systems import system_of
-from medvlp.checkpoints.systems import check_weights, differences
+from medvlp.checkpoints.systems import check_weights, differences, table_for
 from medvlp.checkpoints.verification import misfit
 
 Names = Literal["ours", "published", "open_clip"]
@@ -79,6 +79,10 @@ def convert_file(
     mapped, report = check_weights(model, file.tensors)
     if not report.complete:
         raise ValueError(f"{file.path} {misfit(report, differences(model, file.tensors))}")
+    table = table_for(model, file.tensors)
+    beside = {name: carried({name: file.tensors[name]}, table) for name in report.ignored}
+    for tensor in beside.values():
+        mapped |= tensor
     renamed = mapped if names == "ours" else to_published(mapped, _names_table(model, names))
     tensors = {name: tensor.contiguous() for name, tensor in renamed.items()}
     write_weights(target, _wrapped(tensors, file, names, layout))
@@ -87,7 +91,8 @@ def convert_file(
         "names": names,
         "layout": layout,
         "tensors": len(tensors),
-        "left out": report.ignored,
+        "kept, though the model has no use for it": [n for n, found in beside.items() if found],
+        "left out": [name for name, found in beside.items() if not found],
         "weights hash": weights_hash(tensors),
     }
 

@@ -3,6 +3,8 @@
 Reference: the released checkpoints of github.com/YanzhaoShi/HSENet.
 """
 
+from dataclasses import replace
+
 from medvlp.checkpoints.adapter import (
     Rule,
     RuleTable,
@@ -46,25 +48,51 @@ PACKER = RuleTable(PACKER_RULES)
 POOLED_PACKER = RuleTable((Rule("projector.{rest}", "projection.{rest}"),))
 """A packer without attention."""
 
-SLICE_ENCODER = RuleTable((Rule("{name}", "{name}"),))
-"""BiomedCLIP's image trunk: timm's names are ours."""
+SLICE_ENCODER = RuleTable(
+    (Rule("{name}", "{name}"),),
+    aliases={r"visual\.trunk\.(.+)": r"\1"},
+    # The rest of BiomedCLIP as open_clip names it: projection of images, text tower, scale.
+    ignored={r"visual\.head\.proj\.weight|text\..+|logit_scale": lambda tensor: True},
+)
+"""BiomedCLIP's image trunk, alone or within the whole file: timm's names are ours."""
 
-CLIP_RULES = (
+VISION_PREFIX = "vision_encoder."
+"""Of the image tower in a contrastive model."""
+
+_CLIP_RULES = (
     Rule("logit_scale", "raw_scale", scalar_to_vector, vector_to_scalar),
-    *nested(VISION_RULES, "vision_encoder.", "vision."),
+    *nested(VISION_RULES, VISION_PREFIX, "vision."),
     Rule("language_encoder.{rest}", "text.encoder.{rest}"),
     Rule("mm_vision_proj.{rest}", "image_projection.{rest}"),
     Rule("mm_language_proj.{rest}", "text_projection.{rest}"),
 )
+TEACHER_PREFIX = "stage1_pretrained_CLIP."
+"""Of the whole first stage in a file of the second."""
+
 CLIP = RuleTable(
-    CLIP_RULES,
+    (*_CLIP_RULES, *nested(_CLIP_RULES, TEACHER_PREFIX, "teacher.")),
     ignored={
         # A buffer that old versions of transformers wrote.
-        r"language_encoder\.embeddings\.position_ids": lambda buffer: (
+        r"(stage1_pretrained_CLIP\.)?language_encoder\.embeddings\.position_ids": lambda buffer: (
             not buffer.is_floating_point()
         ),
-        # Never used: the class token goes straight to the projection.
-        r"language_encoder\.pooler\.dense\.(weight|bias)": lambda tensor: True,
     },
+    # Never used: the class token goes straight to the projection.
+    carried=r"(teacher\.)?text\.encoder\.pooler\.dense\.(weight|bias)",
 )
-"""A contrastive model of either stage, without the teacher of the second."""
+"""A contrastive model of either stage."""
+
+CLIP_ALONE = replace(CLIP, carried=rf"{CLIP.carried}|teacher\..+")
+"""The same without a teacher, as it is evaluated: that of a file is left alone."""
+
+TOWER_PREFIXES = tuple(f"model.vision_tower.vision_tower_stage{stage}." for stage in (1, 2))
+"""Of both image towers in the language model that sees."""
+
+TOWERS = RuleTable(
+    (
+        *nested(VISION_RULES, TOWER_PREFIXES[0], "vision."),
+        *nested(VISION_RULES, TOWER_PREFIXES[1], "guided_vision."),
+    ),
+    aliases={r"(base_model\.model\.)?(model\.)?(vision_tower\..+)": r"model.\3"},
+)
+"""Both image towers alone, as the language model names them."""

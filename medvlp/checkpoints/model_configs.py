@@ -1,4 +1,7 @@
-"""Models by the name of their config, `conf/model/NAME.yaml`, and which of them a file fits."""
+"""Models by the name of their config, and which of them a file fits.
+
+Configs are `conf/model/NAME.yaml`, and `conf/tower/NAME.yaml` for towers that were published alone.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -15,19 +18,20 @@ from medvlp.checkpoints.systems import facts_of
 from medvlp.override_advice import nearest
 
 # Facts that options of one model config change.
-_OPTIONS = ("loss", "text LoRA")
+_OPTIONS = ("loss", "text LoRA", "teacher")
+_TOWERS = "tower"  # the group of towers alone
 
 
 def model_names() -> list[str]:
-    """List the models of `conf/model`."""
-    return sorted(file.stem for file in (config.config_dir() / "model").glob("*.yaml"))
+    """List the models of `conf/model` and the towers of `conf/tower`."""
+    return sorted([*_names("model"), *_names(_TOWERS)])
 
 
 def model_tree(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Compose the config of a model.
 
     Args:
-        name: Of a file of `conf/model`.
+        name: Of a file of `conf/model` or `conf/tower`.
         overrides: As on the command line of `medvlp.train`, such as `+lora=published`.
 
     Raises:
@@ -36,9 +40,8 @@ def model_tree(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     name = Path(name).name.removesuffix(".yaml")
     if name not in model_names():
         raise config.ConfigError(f"there is no model {name!r}{nearest(name, model_names())}")
-    tree = config.plain(
-        config.compose([f"model={name}", *overrides], "checkpoints"), interpolate=True
-    )
+    choice = [f"+{_TOWERS}={name}", "~model"] if name in _names(_TOWERS) else [f"model={name}"]
+    tree = config.plain(config.compose([*choice, *overrides], "checkpoints"), interpolate=True)
     config.check_keys(tree["model"])
     return tree["model"]
 
@@ -96,4 +99,10 @@ def _options(facts: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
     if facts.get("text LoRA", "none") != "none":
         rank = facts["text LoRA"].split()[1]
         options += ["+lora=published"] + ([f"model.text.lora.rank={rank}"] if rank != "8" else [])
+    if facts.get("teacher") and not own["teacher"]:
+        options.append("+loss=clip_relation")
     return [option for option in options if option]
+
+
+def _names(group: str) -> list[str]:
+    return [file.stem for file in (config.config_dir() / group).glob("*.yaml")]

@@ -13,6 +13,11 @@ from medvlp.checkpoints.fvlm import VISION_PREFIX as FVLM_PREFIX
 from medvlp.checkpoints.fvlm_facts import fvlm_facts
 from medvlp.checkpoints.hlip import DUAL_TOWER, TRUNK, TWO_TOWER, two_tower_table
 from medvlp.checkpoints.hlip_facts import hlip_facts
+from medvlp.checkpoints.hsenet import EXPECTED, are_hsenet_towers, clip_table, is_hsenet_clip
+from medvlp.checkpoints.hsenet_facts import clip_facts, slice_encoder_facts, towers_facts
+from medvlp.checkpoints.hsenet_rules import CLIP, SLICE_ENCODER, TOWER_PREFIXES, TOWERS
+from medvlp.checkpoints.hsenet_rules import VISION as HSENET_VISION
+from medvlp.checkpoints.hsenet_rules import VISION_PREFIX as HSENET_PREFIX
 from medvlp.checkpoints.unimed_clip import (
     OPEN_CLIP,
     UNIMED_CLIP,
@@ -23,6 +28,7 @@ from medvlp.checkpoints.unimed_clip import (
 from medvlp.checkpoints.unimed_clip_facts import unimed_clip_facts
 from medvlp.models.two_tower import TwoTower
 from medvlp.vision.hierarchical_vit import HierarchicalViT
+from medvlp.vision.slice_encoder import SliceEncoder
 
 OUR_NAMES = RuleTable((Rule("{rest}", "{rest}"),))
 """For files that hold our own names."""
@@ -92,6 +98,37 @@ SYSTEMS = {
         tables=(FVLM_TABLE,),
         vision=FVLM_PREFIX,
         vision_table=FVLM_VISION,
+    ),
+    "hsenet_clip": PublishedSystem(
+        name="hsenet_clip",
+        source="github.com/YanzhaoShi/HSENet",
+        facts=clip_facts,
+        fits=is_hsenet_clip,
+        table=clip_table,
+        tables=(CLIP,),
+        vision=HSENET_PREFIX,
+        vision_table=HSENET_VISION,
+        result=EXPECTED,
+    ),
+    "hsenet_towers": PublishedSystem(
+        name="hsenet_towers",
+        source="github.com/YanzhaoShi/HSENet",
+        facts=towers_facts,
+        fits=are_hsenet_towers,
+        table=lambda model: TOWERS,
+        tables=(TOWERS,),
+        vision=TOWER_PREFIXES[0],
+        vision_table=HSENET_VISION,
+    ),
+    "biomedclip_slices": PublishedSystem(
+        name="biomedclip_slices",
+        source="huggingface.co/microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+        facts=slice_encoder_facts,
+        fits=lambda model: isinstance(model, SliceEncoder),
+        table=lambda model: SLICE_ENCODER,
+        tables=(),  # its names are ours
+        vision="visual.trunk.",
+        vision_table=SLICE_ENCODER,
     ),
 }
 

@@ -68,7 +68,7 @@ def table_for(model: nn.Module, tensors: StateDict) -> RuleTable:
     own = set(model.state_dict())
     if own.intersection(tensors) == own or recognise(tensors)[1]:
         known = system_of(model).table(model) if is_published(model) else OUR_NAMES
-        return replace(OUR_NAMES, resizable=known.resizable)
+        return replace(OUR_NAMES, resizable=known.resizable, carried=known.carried)
     return system_of(model).table(model)
 
 
