@@ -10,6 +10,7 @@ from medvlp import config, predict
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 HLIP, UNIMED, FVLM = "hlip_ctrate", "unimed_vitb16", "fvlm_ctrate"
+HSENET, HSENET2 = "hsenet_stage1", "hsenet_stage2"
 BASE = {
     (HLIP, "Published flags: training"): (["experiment=hlip_ctrate"], "train"),
     (HLIP, "Published flags: preparation"): (["data=ct_rate"], "prepare"),
@@ -20,6 +21,13 @@ BASE = {
     (FVLM, "Published options: training"): (["experiment=fvlm_ctrate"], "train"),
     (FVLM, "Published options: preparation"): (["data=ct_rate_fvlm"], "prepare"),
     (FVLM, "Published options: evaluation"): (["experiment=fvlm_ctrate"], "train"),
+    (HSENET, "Published options: training"): (["experiment=hsenet_stage1"], "train"),
+    (HSENET, "Published options: preparation"): (["data=ct_rate_hsenet"], "prepare"),
+    (HSENET, "Published options: evaluation"): (["experiment=hsenet_stage1"], "train"),
+    (HSENET2, "Published options: training"): (
+        ["experiment=hsenet_stage2", "init.path=FILE"],
+        "train",
+    ),
 }
 PUBLISHED_COMMAND = (
     "json-root data-root train-data input-info zeroshot-ct-rate zeroshot-template "
@@ -38,6 +46,17 @@ FVLM_CONFIGURATION = (  # what fVLM's run configuration sets
     "lr_sched init_lr min_lr warmup_lr weight_decay max_epoch batch_size_train batch_size_eval "
     "num_workers warmup_steps log_freq seed output_dir amp resume_ckpt_path evaluate train_splits "
     "device world_size dist_url distributed"
+)
+HSENET_ARGUMENTS = (  # what the training script and its argument classes of HSENet's stage 2 set
+    "language_model_name_or_path version local_loss gather_loss bf16 output_dir num_train_epochs "
+    "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps "
+    "evaluation_strategy eval_accumulation_steps eval_steps save_strategy save_steps "
+    "save_total_limit learning_rate weight_decay warmup_ratio lr_scheduler_type logging_steps "
+    "gradient_checkpointing dataloader_pin_memory dataloader_num_workers report_to use_mask "
+    "mask_rate use_2D_Encoder pretrained_model stage2_pretrained_CLIP_path in_channels img_size "
+    "patch_size hidden_size mlp_dim num_layers num_heads pos_embed dropout_rate spatial_dims "
+    "max_text_len vocab_size data_root cap_data_path max_length cache_dir optim "
+    "remove_unused_columns ddp_backend ddp_find_unused_parameters save_step_names_list"
 )
 
 
@@ -107,6 +126,13 @@ def test_every_option_of_fvlms_configuration_is_in_the_table() -> None:
     table = rows(FVLM, "Published options: training")
     named = {option for options, _ in table for option in re.findall(r"`(\w+)`", options)}
     assert set(FVLM_CONFIGURATION.split()) <= named
+
+
+def test_every_argument_of_hsenets_training_is_in_the_tables() -> None:
+    tables = [*rows(HSENET, "Published options: training")]
+    tables += rows(HSENET2, "Published options: training")
+    named = {option for options, _ in tables for option in re.findall(r"`(\w+)`", options)}
+    assert set(HSENET_ARGUMENTS.split()) <= named
 
 
 def test_what_stands_for_an_option_of_submission_is_in_the_script() -> None:
