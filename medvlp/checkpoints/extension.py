@@ -34,16 +34,14 @@ def extend_file(
 ) -> dict[str, Any]:
     """Write the weights of a file for a model of more organs, or of other ones, or reordered.
 
-    What organs share is copied. An organ that both know keeps its query and its projection, by
-    name: on the same image and mask its embedding is the same, bit for bit. A new organ gets those
-    that a fresh model has: a query of zeros, as published, and a random projection.
+    What organs share is copied. An organ that both know, by name, keeps its embedding of an image
+    and mask bit for bit. A new one gets a query of zeros, as published, and a random projection.
 
     Args:
         file: In any layout.
-        target: Weights under our names; its suffix says the format.
+        target: Of the weights under our names, in the format of its suffix.
         tree: Config of the model with the organs that are wanted.
-        organs: Those of the file, in the order of its rows; None where it is a training
-            checkpoint of ours, which names them.
+        organs: Those of the file, in the order of its rows; None where it names them.
         seed: Of the new organs' projections.
         force: Replace a file that is there.
 
@@ -51,34 +49,16 @@ def extend_file(
         What was written: organs kept, new and dropped.
 
     Raises:
-        ValueError: If the file does not name its organs, nothing is shared, or the weights do not
-            fit.
+        ValueError: If the file does not name its organs or shares none, or its weights do not fit.
     """
     require_target(target, "bare", force=force)
-    pooling = tree.get("pooling")
-    if not isinstance(pooling, Mapping) or "organs" not in pooling:
-        raise ValueError(
-            f"{tree.get('_target_')} is no model of organs; choose one, such as fvlm_vit_base"
-        )
-    known = _organs_of(file, organs)
-    weights = _as_known(file, tree, known)
-    torch.manual_seed(seed)
-    fresh = instantiate(pooling, _convert_="all")
-    shared = [organ for organ in fresh.organs if organ in known]
-    if not shared:
-        raise ValueError(
-            f"the file knows {', '.join(known)}, the model {', '.join(fresh.organs)}: no organ is "
-            "shared; names must be spelt alike"
-        )
-    extended = {
-        name: tensor.contiguous() for name, tensor in extend_pooling(weights, fresh, known).items()
-    }
+    fresh, known = _fresh_pooling(tree, seed), _organs_of(file, organs)
+    told = {"file": str(target)} | _exchanged(fresh.organs, known)
+    weights = extend_pooling(_as_known(file, tree, known), fresh, known)
+    extended = {name: tensor.contiguous() for name, tensor in weights.items()}
     write_weights(target, extended)
     return {
-        "file": str(target),
-        "kept": shared,
-        "new": [organ for organ in fresh.organs if organ not in known],
-        "dropped": [organ for organ in known if organ not in fresh.organs],
+        **told,
         "tensors": len(extended),
         "weights hash": weights_hash(extended),
         "next": f"train with init=published init.path={target}",
@@ -108,6 +88,32 @@ def extend_pooling(weights: StateDict, fresh: AnatomyPool, known: Sequence[str])
     own = f"{_POOLING}projections."
     rest = {name: tensor for name, tensor in weights.items() if not name.startswith(own)}
     return rest | {_POOLING + _QUERY: query} | projections
+
+
+def _fresh_pooling(tree: Mapping[str, Any], seed: int) -> AnatomyPool:
+    """Build the pooling of the model that is wanted."""
+    pooling = tree.get("pooling")
+    if not isinstance(pooling, Mapping) or "organs" not in pooling:
+        raise ValueError(
+            f"{tree.get('_target_')} is no model of organs; choose one, such as fvlm_vit_base"
+        )
+    torch.manual_seed(seed)
+    return instantiate(pooling, _convert_="all")
+
+
+def _exchanged(wanted: Sequence[str], known: Sequence[str]) -> dict[str, list[str]]:
+    """Tell which organs are kept, new and dropped."""
+    kept = [organ for organ in wanted if organ in known]
+    if not kept:
+        raise ValueError(
+            f"the file knows {', '.join(known)}, the model {', '.join(wanted)}: no organ is "
+            "shared; names must be spelt alike"
+        )
+    return {
+        "kept": kept,
+        "new": [organ for organ in wanted if organ not in known],
+        "dropped": [organ for organ in known if organ not in wanted],
+    }
 
 
 def _organs_of(file: WeightFile, organs: Sequence[str] | None) -> list[str]:

@@ -47,11 +47,7 @@ def embed_organs(
 
     Reference: fVLM (ICLR 2025, arXiv 2501.14548), published zero-shot evaluation.
     """
-    if anatomy_mask.shape[1:] != image.shape[2:]:
-        raise ValueError(
-            f"the anatomy mask has {tuple(anatomy_mask.shape[1:])} voxels, the image "
-            f"{tuple(image.shape[2:])}; both must come from one recipe: prepare them together"
-        )
+    _check_grid(image, anatomy_mask)
     found: list[tuple[int, int, Tensor]] = []
     for row, mask in enumerate(anatomy_mask):
         for cut, organs in organ_windows(mask.cpu().numpy(), num_organs, window, compat=compat):
@@ -60,13 +56,28 @@ def embed_organs(
             found += [(row, organ, embedding[0, organ]) for organ in organs if present[0, organ]]
     if not found:
         return _no_organs(embed_image, image, anatomy_mask, multiple)
+    return _placed(found, len(image), num_organs)
+
+
+def _check_grid(image: Tensor, anatomy_mask: Tensor) -> None:
+    if anatomy_mask.shape[1:] != image.shape[2:]:
+        raise ValueError(
+            f"the anatomy mask has {tuple(anatomy_mask.shape[1:])} voxels, the image "
+            f"{tuple(image.shape[2:])}; both must come from one recipe: prepare them together"
+        )
+
+
+def _placed(
+    found: Sequence[tuple[int, int, Tensor]], num_images: int, num_organs: int
+) -> Float[Tensor, "b o e"]:
+    """Put embeddings at their image and organ; NaN elsewhere."""
     embeddings = torch.stack([embedding for _, _, embedding in found])
     if not embeddings.isfinite().all():  # NaN is to mean an absent organ
         raise ValueError(
             "the model's embeddings of organs are not finite; look for NaN in the weights or the "
             "prepared scans"
         )
-    result = embeddings.new_full((len(image), num_organs, embeddings.shape[1]), torch.nan)
+    result = embeddings.new_full((num_images, num_organs, embeddings.shape[1]), torch.nan)
     rows, organs, _ = zip(*found, strict=True)
     result[list(rows), list(organs)] = embeddings
     return result

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from medvlp.evaluation.delong import delong_test
@@ -109,30 +109,7 @@ def compare_runs(
     labels = _common_labels(first, second, names)
     resampled = patient_weights(first.patient_ids, num_resamples, seed)
     weights = np.vstack([np.ones(len(first.patient_ids)), resampled])
-    findings: list[ComparedFinding] = []
-    samples: dict[str, Samples] = {}
-    skipped: dict[str, str] = {}
-    for k, name in enumerate(names):
-        scores = np.stack([run.scores[:, run.class_names.index(name)] for run in (first, second)])
-        counts = (labels[:, k] >= 0) & np.isfinite(scores).all(axis=0)
-        truth = labels[counts, k] == 1
-        if min(truth.sum(), (~truth).sum()) == 0:
-            skipped[name] = f"{truth.sum()} positive of {truth.size} samples"
-            continue
-        samples[name] = _samples(truth, scores[:, counts], weights[:, counts])
-        findings.append(_finding(name, truth, scores[:, counts], samples[name]))
-    if not findings:
-        raise ValueError(
-            f"{first.folder} and {second.folder} have no finding in common of which samples with "
-            f"and without it were scored: {', '.join(first.class_names)} against "
-            f"{', '.join(second.class_names)}"
-        )
-    means = {
-        metric: np.stack(
-            [defined_mean([values[metric][run] for values in samples.values()]) for run in (0, 1)]
-        )
-        for metric in METRICS
-    }
+    findings, means, skipped = _compare_findings((first, second), names, labels, weights)
     return Comparison(
         first=first.facts,
         second=second.facts,
@@ -140,10 +117,44 @@ def compare_runs(
         num_patients=len(set(first.patient_ids)),
         bootstrap=bootstrap_facts(num_resamples, seed),
         findings=findings,
-        macro={metric: _pair(values) for metric, values in means.items()},
+        macro=means,
         skipped=skipped,
         notes=_notes(first, second, names, findings),
     )
+
+
+def _compare_findings(
+    runs: tuple[ScoredRun, ScoredRun],
+    names: Sequence[str],
+    labels: Int[ndarray, "n k"],
+    weights: Float[ndarray, "r n"],
+) -> tuple[list[ComparedFinding], dict[str, Pair], dict[str, str]]:
+    """Return every finding, the means over them, and why others have no figures."""
+    findings: list[ComparedFinding] = []
+    samples: list[Samples] = []
+    skipped: dict[str, str] = {}
+    for k, name in enumerate(names):
+        scores = np.stack([run.scores[:, run.class_names.index(name)] for run in runs])
+        counts = (labels[:, k] >= 0) & np.isfinite(scores).all(axis=0)
+        truth = labels[counts, k] == 1
+        if min(truth.sum(), (~truth).sum()) == 0:
+            skipped[name] = f"{truth.sum()} positive of {truth.size} samples"
+            continue
+        samples.append(_samples(truth, scores[:, counts], weights[:, counts]))
+        findings.append(_finding(name, truth, scores[:, counts], samples[-1]))
+    if not findings:
+        raise ValueError(
+            f"{' and '.join(str(run.folder) for run in runs)} have no finding in common of which "
+            "samples with and without it were scored: "
+            f"{' against '.join(', '.join(run.class_names) for run in runs)}"
+        )
+    means = {
+        metric: _pair(
+            np.stack([defined_mean([values[metric][run] for values in samples]) for run in (0, 1)])
+        )
+        for metric in METRICS
+    }
+    return findings, means, skipped
 
 
 def _common_labels(first: ScoredRun, second: ScoredRun, names: Sequence[str]) -> ndarray:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from medvlp.evaluation.results import Macro, slug
@@ -32,41 +32,38 @@ def label_macros(
     Returns:
         One row of means and one of the F1 of each label; notes.
     """
-    known = truth >= 0
-    said, true = (found == 1) & known, truth == 1
-    tp, fp, fn = weights @ (said & true), weights @ (said & ~true), weights @ (~said & true)
+    said, true = (found == 1) & (truth >= 0), truth == 1
     occurs = true.any(axis=0)
-    shown = np.flatnonzero(occurs).tolist()
-    f1 = _ratio(2 * tp, 2 * tp + fp + fn)
-    totals = [part.sum(axis=1) for part in (tp, fp, fn)]
-    with np.errstate(invalid="ignore"):
-        prevalence = true.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    is_rare = occurs & (prevalence <= rare)
-    figures = (
-        {
-            "f1_macro": figure(defined_mean([f1[:, k] for k in shown])),
-            "f1_micro": figure(_ratio(2 * totals[0], 2 * totals[0] + totals[1] + totals[2])),
-            "precision_micro": figure(_ratio(totals[0], totals[0] + totals[1])),
-            "recall_micro": figure(_ratio(totals[0], totals[0] + totals[2])),
-            "rare_recall": figure(
-                _ratio(tp[:, is_rare].sum(axis=1), (tp + fn)[:, is_rare].sum(axis=1))
-            ),
-        }
-        if shown
-        else {}
-    )
-    names = [label_names[k] for k in shown]
+    is_rare = occurs & (true.sum(axis=0) / np.maximum((truth >= 0).sum(axis=0), 1) <= rare)
     notes = []
-    if absent := [label for label, there in zip(label_names, occurs, strict=True) if not there]:
-        notes.append(f"{name}: never present, so without F1: {', '.join(absent)}")
-    if not shown:
+    if not occurs.all():
+        notes.append(f"{name}: never present, so without F1: {_joined(label_names, ~occurs)}")
+    if not occurs.any():
         return [], notes
-    rare_names = [label_names[k] for k in np.flatnonzero(is_rare).tolist()]
-    notes.append(
-        f"{name}: rare findings (prevalence at most {rare:g}): {', '.join(rare_names) or 'none'}"
-    )
-    each = {slug(label_names[k]): figure(f1[:, k]) for k in shown}
-    return [Macro(name, names, figures), Macro(f"{name}_f1", names, each)], notes
+    rare_names = _joined(label_names, is_rare) or "none"
+    notes.append(f"{name}: rare findings (prevalence at most {rare:g}): {rare_names}")
+    tp, fp, fn = weights @ (said & true), weights @ (said & ~true), weights @ (~said & true)
+    f1 = _ratio(2 * tp, 2 * tp + fp + fn)
+    shown = {label_names[k]: f1[:, k] for k in np.flatnonzero(occurs).tolist()}
+    figures = {"f1_macro": defined_mean(list(shown.values())), **_micro(tp, fp, fn)}
+    figures["rare_recall"] = _ratio(tp[:, is_rare].sum(axis=1), (tp + fn)[:, is_rare].sum(axis=1))
+    means = {key: figure(values) for key, values in figures.items()}
+    each = {slug(label): figure(values) for label, values in shown.items()}
+    return [Macro(name, list(shown), means), Macro(f"{name}_f1", list(shown), each)], notes
+
+
+def _joined(names: Sequence[str], chosen: Bool[ndarray, " k"]) -> str:
+    return ", ".join(name for name, there in zip(names, chosen, strict=True) if there)
+
+
+def _micro(*counts: Float[ndarray, "r k"]) -> dict[str, Float[ndarray, " r"]]:
+    """Compute figures over all labels from true and false positives and false negatives."""
+    tp, fp, fn = (part.sum(axis=1) for part in counts)
+    return {
+        "f1_micro": _ratio(2 * tp, 2 * tp + fp + fn),
+        "precision_micro": _ratio(tp, tp + fp),
+        "recall_micro": _ratio(tp, tp + fn),
+    }
 
 
 def _ratio(part: Float[ndarray, "..."], whole: Float[ndarray, "..."]) -> Float[ndarray, "..."]:

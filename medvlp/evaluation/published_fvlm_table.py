@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Int
 
 from medvlp.evaluation.score_table import ScoreTable
 from medvlp.prompts.prompt_set import PromptSet
@@ -49,40 +50,17 @@ def read_scores(
     rows = _rows(scores, ("file_name", "sample_id"))
     if compat != "published":
         rows = _distinct(rows, scores)
-    columns = [name for name in rows[0][1] if name + _LABEL in rows[0][1]]
-    if columns and labels is not None:
-        raise ValueError(f"{scores} has labels of its own; leave {labels} out")
-    if columns:
-        truth = dict(rows)
-        sources = [name + _LABEL for name in columns]
-        names = columns
-    elif labels is None:
-        raise ValueError(f"{scores} has no labels; give the table of labels too, with VolumeName")
-    else:
-        truth = dict(_distinct(_rows(labels, ("VolumeName",)), labels))
-        columns = list(rows[0][1])
-        _require_volumes(rows, truth, scores, labels)
-        names = sources = [
-            _finding(column, next(iter(truth.values())), labels) for column in columns
-        ]
-    if repeated := [name for k, name in enumerate(names) if name in names[:k]]:
-        raise ValueError(f"{scores} has several columns of {', '.join(repeated)}; keep one of each")
+    columns, names, known = _labelled(rows, scores, labels)
     values = _numbers(rows, columns, scores)
     if not ((values >= 0) & (values <= 1) | np.isnan(values)).all():
         raise ValueError(f"{scores}: probabilities must lie from 0 to 1; cosines cannot be scored")
-    known = _numbers([(name, truth[name]) for name, _ in rows], sources, labels or scores)
-    known = np.where(np.isnan(known), -1, known)
-    if not np.isin(known, (-1, 0, 1)).all():
-        raise ValueError(f"{labels or scores}: labels must be 0, 1, or -1 and empty for unknown")
-    if compat == "published":
-        values = np.nan_to_num(values)
     return ScoreTable(
-        class_names=list(names),
+        class_names=names,
         sample_ids=[name for name, _ in rows],
         patient_ids=[row.get("patient_id") or patient_of(name) for name, row in rows],
-        scores=values,
+        scores=np.nan_to_num(values) if compat == "published" else values,
         decisions=values > 0.5,
-        labels=known.astype(np.int64),
+        labels=known,
         metadata=[{} for _ in rows],
         recipe_hash="",
     )
@@ -133,6 +111,35 @@ def patient_of(volume: str) -> str:
     """
     match = _SESSION.fullmatch(volume)
     return match[1] if match else volume
+
+
+def _labelled(
+    rows: list[tuple[str, Row]], scores: str | Path, labels: str | Path | None
+) -> tuple[list[str], list[str], Int[np.ndarray, "n k"]]:
+    """Return the columns of scores, their findings, and the labels of these."""
+    first = rows[0][1]
+    columns = [name for name in first if name + _LABEL in first]
+    if columns and labels is not None:
+        raise ValueError(f"{scores} has labels of its own; leave {labels} out")
+    if columns:
+        return columns, columns, _known(rows, [name + _LABEL for name in columns], scores)
+    if labels is None:
+        raise ValueError(f"{scores} has no labels; give the table of labels too, with VolumeName")
+    truth = dict(_distinct(_rows(labels, ("VolumeName",)), labels))
+    _require_volumes(rows, truth, scores, labels)
+    names = [_finding(column, next(iter(truth.values())), labels) for column in first]
+    if repeated := [name for k, name in enumerate(names) if name in names[:k]]:
+        raise ValueError(f"{scores} has several columns of {', '.join(repeated)}; keep one of each")
+    return list(first), names, _known([(name, truth[name]) for name, _ in rows], names, labels)
+
+
+def _known(
+    rows: Sequence[tuple[str, Row]], columns: Sequence[str], path: str | Path
+) -> Int[np.ndarray, "n k"]:
+    known = np.nan_to_num(_numbers(rows, columns, path), nan=-1)
+    if not np.isin(known, (-1, 0, 1)).all():
+        raise ValueError(f"{path}: labels must be 0, 1, or -1 and empty for unknown")
+    return known.astype(np.int64)
 
 
 def _rows(path: str | Path, keys: Sequence[str]) -> list[tuple[str, Row]]:
