@@ -12,6 +12,8 @@ NPY and PNG, under the names of the files. The exit code is 3 if some images cou
 A model of organs (fVLM) takes one CT scan and --masks: findings, each in its organ, and an
 embedding of every organ.
 
+A language model that sees (HSENet) takes one CT scan: it writes a report, and answers --ask.
+
 A checkpoint of medvlp.train knows how its scans are prepared; published weights need --experiment.
 """
 
@@ -34,13 +36,23 @@ def predict(options: argparse.Namespace) -> int:
     from medvlp import config
     from medvlp.data.image_recipe import ImageRecipe
     from medvlp.models.fvlm import FVLM
+    from medvlp.models.hsenet_vlm import HSENetVLM
     from medvlp.prediction.loaded_model import load_model
     from medvlp.prediction.predict_images import predict_images
     from medvlp.prediction.predict_organs import predict_organs
+    from medvlp.prediction.predict_report import predict_report
     from medvlp.prediction.predict_study import predict_study
 
     config.require_writable(options.out)
     loaded = load_model(options.ckpt, experiment=options.experiment, overrides=options.set or ())
+    if isinstance(loaded.model, HSENetVLM):
+        predict_report(options, loaded)
+        return 0
+    if options.ask:
+        raise ValueError(
+            f"--ask: for language models; {loaded.experiment} has a {type(loaded.model).__name__}, "
+            "which is asked by --findings and --prompt"
+        )
     if isinstance(loaded.recipe, ImageRecipe):
         return predict_images(options, loaded)
     if isinstance(loaded.model, FVLM):
@@ -76,6 +88,7 @@ def _add_options_of_volumes(group: argparse._ArgumentGroup) -> None:
     add("--derived", action="store_true", help="take derived DICOM series too")
     add("--correct", action="store_true", help="resample tilted or uneven DICOM series")
     add("--orientation", metavar="SPL", help="letters of the stored axes, if the header is wrong")
+    add("--ask", action="append", metavar="QUESTION", help="of language models; may be repeated")
     rescale = "rule from stored numbers to HU, if a table has it (CT-RATE v1)"
     add("--rescale", nargs=2, type=float, metavar=("SLOPE", "INTERCEPT"), help=rescale)
 

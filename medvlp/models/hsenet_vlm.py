@@ -151,6 +151,11 @@ class HSENetVLM(nn.Module):
             ValueError: If the question does not fit, see `forward` and `LanguageModel.generate`.
         """
         towers = self.look(image, num_scans, slice_features) if towers is None else towers
+        return self.write(towers, prompts, ending)
+
+    @torch.no_grad()
+    def write(self, towers: TowerTokens, prompts: Tokens, ending: Ending) -> Int[Tensor, "b g"]:
+        """Answer questions about what the towers have seen, see `generate`."""
         words = self.language.embed(prompts.input_ids)
         mixed = self.merge(words, self.pack(towers), prompts.attention_mask)
         return self.language.generate(mixed, prompts.attention_mask, ending)

@@ -16,6 +16,7 @@ from medvlp.checkpoints.systems import load_weights
 from medvlp.data.image_recipe import ImageRecipe
 from medvlp.data.recipe import Recipe, require_same_recipe
 from medvlp.models.fvlm import FVLM
+from medvlp.models.hsenet_vlm import HSENetVLM
 from medvlp.models.two_tower import TwoTower
 
 
@@ -33,7 +34,7 @@ class LoadedModel:
     """
 
     experiment: str
-    model: TwoTower | FVLM
+    model: TwoTower | FVLM | HSENetVLM
     recipe: Recipe | ImageRecipe
     tokenizer: Any
     tree: Mapping[str, Any]
@@ -44,11 +45,12 @@ class LoadedModel:
         """Return a model of whole studies or images.
 
         Raises:
-            ValueError: If it is one of organs.
+            ValueError: If it is one of organs, or one that writes.
         """
         if not isinstance(self.model, TwoTower):
+            kind = "organs" if isinstance(self.model, FVLM) else "language"
             raise ValueError(
-                f"{self.facts['file']} is a model of organs ({self.experiment}), one of whole "
+                f"{self.facts['file']} is a model of {kind} ({self.experiment}), one of whole "
                 "studies or images is needed; medvlp.predict takes all"
             )
         return self.model
@@ -87,9 +89,9 @@ def load_model(
             theirs_from=checkpoint.name,
         )
     model = instantiate(without_pretrained(tree["model"]), _convert_="all")
-    if not isinstance(model, TwoTower | FVLM):
+    if not isinstance(model, TwoTower | FVLM | HSENetVLM):
         raise ValueError(
-            f"a TwoTower or FVLM model is needed, {checkpoint} has a {type(model).__name__}; "
+            f"a TwoTower, FVLM or HSENetVLM is needed, {checkpoint} has a {type(model).__name__}; "
             "choose another checkpoint or experiment"
         )
     load_weights(model, file.tensors)

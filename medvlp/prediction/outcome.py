@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from medvlp.data.recipe import Recipe
 from medvlp.evaluation.activation import activation_maps
 from medvlp.evaluation.results import slug
 from medvlp.phantom.nifti_file import write_nifti
@@ -19,7 +20,7 @@ from medvlp.prediction.pictures import overlay_picture, published_picture
 from medvlp.prediction.predictor import Predictor
 from medvlp.prediction.questions import Answers, Question
 from medvlp.prediction.series import Series
-from medvlp.prediction.study import StudyScan, study_image
+from medvlp.prediction.study import StudyScan, slice_features, study_image
 from medvlp.vision.activation import upsample
 
 SCHEMA_VERSION = 1
@@ -48,8 +49,12 @@ class Outcome:
 
 def embed_study(predictor: Predictor, scans: Sequence[StudyScan]) -> Float[Tensor, "*p e"]:
     """Embed the scans of one study."""
+    slices = slice_features(scans)
+    beside = () if slices is None else (slices,)  # a recipe makes them for networks that take them
     with torch.no_grad():
-        return predictor.model.embed_image(study_image(scans), torch.tensor([len(scans)]))[0]
+        return predictor.model.embed_image(study_image(scans), torch.tensor([len(scans)]), *beside)[
+            0
+        ]
 
 
 def write_outcome(
@@ -58,18 +63,8 @@ def write_outcome(
     """Write `prediction.json` and `embedding.npy`; returns the path of the first."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "embedding.npy", outcome.embedding.numpy())
-    used = [scan.series for scan in outcome.scans]
     tree = {
-        "schema_version": SCHEMA_VERSION,
-        "checkpoint": dict(predictor.facts),
-        "recipe_hash": predictor.recipe.hash,
-        "recipe": predictor.recipe.describe(),
-        "scans": [account(series) for series in used],
-        "left_out": [
-            account(series) | {"reason": anonymous_reason(series)}
-            for series in outcome.accounts
-            if series.left_out
-        ],
+        **origin(predictor.facts, predictor.recipe, outcome.scans, outcome.accounts),
         "findings": [
             {
                 "name": question.name,
@@ -86,6 +81,32 @@ def write_outcome(
         "maps": list(maps),
         "notes": outcome.notes,
     }
+    return write_tree(folder, tree)
+
+
+def origin(
+    facts: Mapping[str, Any],
+    recipe: Recipe,
+    scans: Sequence[StudyScan],
+    accounts: Sequence[Series],
+) -> dict[str, Any]:
+    """State what a prediction was made from: checkpoint, recipe, scans."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "checkpoint": dict(facts),
+        "recipe_hash": recipe.hash,
+        "recipe": recipe.describe(),
+        "scans": [account(scan.series) for scan in scans],
+        "left_out": [
+            account(series) | {"reason": anonymous_reason(series)}
+            for series in accounts
+            if series.left_out
+        ],
+    }
+
+
+def write_tree(folder: Path, tree: Mapping[str, Any]) -> Path:
+    """Write `prediction.json`."""
     path = folder / "prediction.json"
     path.write_text(json.dumps(tree, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return path

@@ -1,6 +1,7 @@
 """What `medvlp.predict` does with a model of volumes: one study, of one or several scans."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -97,12 +98,17 @@ def _to_draw(outcome: Outcome, *, all_of_them: bool) -> list[int]:
     return sorted(order) if all_of_them else order[:_MAPS]
 
 
-def _print(console: Console, outcome: Outcome, folder: Path) -> None:
+def print_scans(console: Console, accounts: Sequence[Series]) -> None:
+    """Print which series were used and which were left out."""
     series = Table("series", "modality", "slices", "", title="scans", title_justify="left")
-    for one in outcome.accounts:
+    for one in accounts:
         slices = str(one.num_slices or "")
         series.add_row(one.label, one.modality, slices, _fate(one))
     console.print(series)
+
+
+def _print(console: Console, outcome: Outcome, folder: Path) -> None:
+    print_scans(console, outcome.accounts)
     table = Table("finding", "probability", title="findings", title_justify="left")
     for question, score in zip(outcome.questions, outcome.answers.scores.tolist(), strict=True):
         similar = " (similarity)" if question.rule == "cosine" else ""

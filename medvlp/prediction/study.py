@@ -41,16 +41,31 @@ class StudyScan:
     Attributes:
         series: Where it came from.
         image: Network input (c d h w).
-        grid: How that lies in the scan.
+        beside: What else the recipe gives a network of the scan, such as "slice_features".
+        grid: How the input lies in the scan.
         affine: Of the scan's file, from the index (i, j, k) to RAS+ millimetres.
-        spacing_mm: Of the network's voxels (d, h, w).
+        stored_mm: Spacing of what the recipe stores (d, h, w).
     """
 
     series: Series
     image: Float[Tensor, "c d h w"]
+    beside: Mapping[str, Tensor]
     grid: ScanGrid
     affine: Float[np.ndarray, "4 4"]
-    spacing_mm: Spacing3D
+    stored_mm: Spacing3D
+
+    @property
+    def spacing_mm(self) -> Spacing3D:
+        """Spacing of the network's voxels (d, h, w).
+
+        Raises:
+            ValueError: If it is not known how the recipe places volumes.
+        """
+        axes = stored_axes(self.grid.recipe, self.grid.stored_shape)
+        depth, height, width = (
+            mm * axis.step for mm, axis in zip(self.stored_mm, axes, strict=True)
+        )
+        return depth, height, width
 
 
 def read_study(
@@ -98,6 +113,13 @@ def study_image(scans: Sequence[StudyScan]) -> Float[Tensor, "s c d h w"]:
     return torch.stack([scan.image for scan in scans])
 
 
+def slice_features(scans: Sequence[StudyScan]) -> Float[Tensor, "s m f"] | None:
+    """Stack the features of slices; None if the recipe makes none."""
+    features = [scan.beside.get("slice_features") for scan in scans]
+    there = [one for one in features if one is not None]
+    return torch.stack(there) if there else None
+
+
 def read_series(series: Series, stated: Stated) -> Scan:
     """Read one scan, with what the user states of it."""
     scan = read(series.path, series.files, irregular=stated.irregular)
@@ -128,14 +150,15 @@ def _prepare(series: Series, scan: Scan, recipe: Recipe) -> StudyScan:
         return array if region is None else array[region]
 
     facts: Mapping[str, Any] = {**prepared.facts, "shape": list(stored.shape)}
-    grid = ScanGrid.of(recipe, scan, stored.shape, prepared.facts)
-    stored_mm = np.linalg.norm(np.asarray(prepared.facts["affine"])[:3, :3], axis=0)
-    steps = [axis.step for axis in stored_axes(recipe, grid.stored_shape)]
-    depth, height, width = (float(mm * step) for mm, step in zip(stored_mm, steps, strict=True))
+    depth, height, width = np.linalg.norm(
+        np.asarray(prepared.facts["affine"])[:3, :3], axis=0
+    ).tolist()
+    inputs = recipe.inputs(read_field, facts)
     return StudyScan(
         series=series,
-        image=recipe.inputs(read_field, facts)["image"],
-        grid=grid,
+        image=inputs.pop("image"),
+        beside=inputs,
+        grid=ScanGrid.of(recipe, scan, stored.shape, prepared.facts),
         affine=scan.affine,
-        spacing_mm=(depth, height, width),
+        stored_mm=(depth, height, width),
     )

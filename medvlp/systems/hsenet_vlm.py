@@ -3,16 +3,17 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from medvlp.evaluation.protocol import Evaluation
+from medvlp.evaluation.written_answers import write_answers
 from medvlp.models.hsenet_vlm import HSENetVLM
 from medvlp.optim.groups import NO_DECAY, OptimizerCallable
 from medvlp.systems.base import BaseSystem
 from medvlp.systems.finite_guard import FiniteGuard
 from medvlp.text.conversation_tokenizer import ConversationTokenizer
-from medvlp.text.language_model import Ending
 from medvlp.types import VolumeBatch
 
 
@@ -108,9 +109,11 @@ class HSENetVLMSystem(BaseSystem):
         """Answer the questions of a batch.
 
         Returns:
-            sample_id, study_id, num_scans, question, generated: one of each per study.
+            sample_id, study_id, num_scans, question, generated: one of each per study; truth:
+            the true answers, where the data have them.
         """
-        return {
+        truth = {"truth": list(batch["answer"])} if "answer" in batch else {}
+        return truth | {
             "sample_id": list(batch["sample_id"]),
             "study_id": list(batch["study_id"]),
             "num_scans": batch["num_scans"].tolist(),
@@ -129,18 +132,19 @@ class HSENetVLMSystem(BaseSystem):
                 "a sharded model cannot write: ranks end their answers at different words; "
                 "evaluate with strategy=auto or strategy=ddp"
             )
-        prompts = self.tokenizer.prompts(self._questions(batch))
-        ending = Ending(
-            self.max_new_tokens, (self.tokenizer.end_id, *self.stop_ids), self.tokenizer.pad_id
+        questions = self._questions(batch)
+        with torch.no_grad():
+            towers = self.model.look(
+                batch["image"], batch["num_scans"], batch.get("slice_features")
+            )
+        return write_answers(
+            self.model,
+            self.tokenizer,
+            questions,
+            towers,
+            max_new_tokens=self.max_new_tokens,
+            stop_ids=self.stop_ids,
         )
-        ids = self.model.generate(
-            batch["image"],
-            batch["num_scans"],
-            batch.get("slice_features"),
-            type(prompts)(*(part.to(self.device) for part in prompts)),
-            ending,
-        )
-        return self.tokenizer.decode(ids)
 
     def on_train_epoch_end(self) -> None:
         """Look at the last loss of the epoch before checkpoints are written."""
