@@ -14,13 +14,12 @@ from typing import Any
 
 from medvlp.data.autopet_cases import Case, find_cases, lies_inside, read_metadata
 from medvlp.data.lesion_places import PlaceVocabulary
+from medvlp.data.lesion_table import BOX_COLUMNS, BoxMm, box_of, names_of
 from medvlp.data.records import SPLITS, Lesion, ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.tables import is_empty, read_table
 
 Row = dict[str, str]
-BoxMm = tuple[float, float, float, float, float, float]
 
-BOX_COLUMNS = ("x", "y", "z", "width", "height", "depth")
 _VOCABULARY = "anatomy_vocabulary_library.json"
 _DESCRIPTIONS = "augmented_location_descriptions.json"
 
@@ -160,7 +159,7 @@ class AutoPET(StudySource):
         for number, row in enumerate(rows, start=1):
             lesion_id, where = f"{number:03d}", f"{case.case_id}, lesion {number:03d}"
             try:
-                box, label = _box(row), _label(row)
+                box, label = box_of(row), _label(row)
             except ValueError as error:
                 self.skips.append(Skip(where, f"{self.annotations}: {error}"))
                 continue
@@ -179,8 +178,7 @@ class AutoPET(StudySource):
         self, where: str, row: Row, places: PlaceVocabulary | None
     ) -> tuple[str, str, str]:
         """Return final names, coarse places and fine words, joined with commas."""
-        cell = row[self.place_column] if self.place_column else ""
-        names = list(dict.fromkeys(name.strip() for name in cell.split(",") if name.strip()))
+        names = names_of(row[self.place_column] if self.place_column else "")
         if self.place_column and not names:
             self.skips.append(Skip(where, "no place: not for training, kept for prediction"))
         if places is None:
@@ -222,19 +220,6 @@ def _stated_splits(
                     "all lesions of a patient"
                 )
     return splits
-
-
-def _box(row: Row) -> BoxMm:
-    cells = [row[column].strip() for column in BOX_COLUMNS]
-    try:
-        x, y, z, width, height, depth = (float(cell) for cell in cells)
-    except ValueError as error:
-        raise ValueError(f"the box {cells} is not six numbers") from error
-    if not all(abs(value) < 1e5 for value in (x, y, z)):
-        raise ValueError(f"the centre of the box {cells} is not in millimetres of a patient")
-    if not all(0 < side < 1e4 for side in (width, height, depth)):
-        raise ValueError(f"the sides of the box {cells} are not above 0 mm")
-    return x, y, z, width, height, depth
 
 
 def _label(row: Row) -> int:

@@ -8,7 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from medvlp.data.autopet import BOX_COLUMNS
+from medvlp.data.lesion_table import BOX_COLUMNS
 from medvlp.phantom.autopet_case import WrittenCase, write_case
 from medvlp.phantom.autopet_plan import place_descriptions, place_list, plan_cases
 from medvlp.phantom.tables import write_json, write_table

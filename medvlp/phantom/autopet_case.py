@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from medvlp.data.autopet import BOX_COLUMNS
 from medvlp.data.lesion_geometry import Placement, boxes_mm, foreground_box
+from medvlp.data.lesion_table import BOX_COLUMNS
 from medvlp.phantom.autopet_plan import PlannedCase, PlannedLesion
 from medvlp.phantom.grid import Grid
 from medvlp.phantom.nifti_file import write_nifti

@@ -6,7 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medvlp.data.autopet import BOX_COLUMNS, AutoPET, split_of
+from medvlp.data.autopet import AutoPET, split_of
+from medvlp.data.lesion_table import BOX_COLUMNS
 from medvlp.data.records import StudyRecord
 
 from .conftest import write_table

@@ -27,7 +27,7 @@ def read(tmp_path: Path, tree: object = TREE, texts: object = TEXTS) -> PlaceVoc
 def test_final_names_are_found_in_the_tree(tmp_path: Path) -> None:
     places = read(tmp_path)
     assert places.locate("Right apex")[:4] == ("Chest", "Right lung", "Apex", "Right apex")
-    assert places.locate("Dome")[4:] == ("F", 80.0)
+    assert places.locate("Dome")[4:6] == ("F", 80.0)
     assert places.coarse_words == ("Left lung", "Right lung", "Heart", "Bladder")
     assert places.fine_words("Left lung") == ("Apex", "Base")
     assert places.descriptions["Apex"] == "in the apex"
@@ -78,3 +78,55 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     broken.write_text('{"A": {"B": {"c": "n"}, "B": {"d": "m"}}}')
     with pytest.raises(ValueError, match="key 'B' more than once"):
         PlaceVocabulary.read(broken)
+
+
+ONE_FILE = """\
+places:
+  Abdomen:
+    Liver:
+      Segment 1: {name: Liver S1, synonyms: [Caudate lobe], ids: {FMA: 14509}}
+    Pelvis:
+      Uterus: {name: Uterus, sex: F, max_size: 90}
+descriptions:
+  Liver: in the liver
+  Segment 1: in the caudate lobe
+  Pelvis: in the pelvis
+  Uterus: in the uterus
+"""
+
+
+def one_file(tmp_path: Path, text: str = ONE_FILE) -> PlaceVocabulary:
+    (tmp_path / "places.yaml").write_text(text)
+    return PlaceVocabulary.load(str(tmp_path / "places.yaml"))
+
+
+def test_one_file_holds_tree_and_texts(tmp_path: Path) -> None:
+    places = one_file(tmp_path)
+    assert places.locate("caudate LOBE").name == "Liver S1"
+    assert places.locate("Liver S1").ids == (("FMA", "14509"),)
+    assert places.text_of("Segment 1") == "in the caudate lobe"
+    assert places.all_fine_words == ("Segment 1", "Uterus")
+    assert places.locate("Uterus").gender == "F"
+    assert places.digest != one_file(tmp_path, ONE_FILE.replace("in the pelvis", "below")).digest
+    with pytest.raises(ValueError, match=r"'Lever' is not a coarse place.*mean 'Liver'"):
+        places.within("Lever")
+    with pytest.raises(ValueError, match="without a description of 'Spleen'"):
+        places.text_of("Spleen")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("synonyms: [Caudate lobe]", "synonyms: [Uterus]", "means 'Uterus' too"),
+        ("synonyms: [Caudate lobe]", "synonym: [Caudate lobe]", "mean 'synonyms'"),
+        ("synonyms: [Caudate lobe]", "synonyms: Caudate lobe", "expected a list of names"),
+        ("      Uterus:", "      2:", "2 is no text"),
+        ("    Pelvis:", "    Liver:", "key 'Liver' more than once"),
+        ("places:", "tree: 1\nplaces:", "expected 'places', a tree"),
+        ("descriptions:", "descriptions: {", "not readable YAML"),
+        ("  Uterus: in the uterus", "", "lacks the description of 1 of 4"),
+    ],
+)
+def test_one_file_that_cannot_be_right(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        one_file(tmp_path, ONE_FILE.replace(old, new, 1))

@@ -1,0 +1,264 @@
+"""Localisation of lesions: named places against the true ones."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from torch import Tensor
+
+from medvlp.data.lesion_places import PlaceVocabulary
+from medvlp.data.lesion_table import names_of
+from medvlp.data.tables import nearest
+from medvlp.evaluation.place_cascade import PlaceAnswer
+from medvlp.evaluation.place_metrics import (
+    Rows,
+    lesion_metrics,
+    mean_over_names,
+    paths_of,
+    weighted_means,
+)
+from medvlp.evaluation.protocol import Evaluation
+from medvlp.evaluation.results import Figure, Macro, Results
+from medvlp.evaluation.score_table import check_rows, distinct_rows
+from medvlp.evaluation.statistics import (
+    bootstrap_facts,
+    calibration_metrics,
+    figure,
+    patient_weights,
+)
+from medvlp.types import Tokens, VolumeBatch
+
+SIZE_BANDS_MM = (10.0, 30.0)
+"""Largest side of the lesion's box: below, between, above."""
+
+_NUM_BINS = 10
+_GROUP_METRICS = ("top1", "coarse", "tree_distance", "laterality_error", "coarse_top1")
+
+
+class Bootstrap(NamedTuple):
+    """How intervals are made.
+
+    Attributes:
+        num_resamples: Of patients.
+        seed: Of the resampling.
+    """
+
+    num_resamples: int = 1000
+    seed: int = 0
+
+
+class Localisation(Evaluation):
+    """Compare the places that a cascade names with those of the lesions; an `Evaluation`.
+
+    Lesions without a true name take no part and are counted.
+
+    Args:
+        vocabulary: Name of a shipped one, or a file of places, see `medvlp.data.place_file`.
+        num_resamples: Bootstrap resamples of patients.
+        seed: Of the bootstrap.
+    """
+
+    def __init__(self, vocabulary: str, *, num_resamples: int = 1000, seed: int = 0) -> None:
+        self.vocabulary = PlaceVocabulary.load(vocabulary)
+        self.bootstrap = Bootstrap(num_resamples, seed)
+        self._rows: list[dict[str, Any]] = []
+
+    @property
+    def class_names(self) -> list[str]:
+        """Name the scores of a row: there are none."""
+        return []
+
+    def prepare(
+        self,
+        embed_text: Callable[[Tokens], Tensor],
+        logit_scale: Float[Tensor, "1"],
+        device: torch.device,
+    ) -> None:
+        """Do nothing: the cascade has its texts."""
+
+    def update(self, answers: Sequence[PlaceAnswer], batch: VolumeBatch) -> None:
+        """Keep the answers beside the true places.
+
+        Raises:
+            ValueError: If the batch is not of lesions, or there is not one answer for each.
+        """
+        targets = batch.get("target", [])
+        if len(targets) != len(answers) or any("box_mm" not in (row or {}) for row in targets):
+            raise ValueError(
+                f"{len(answers)} answers for {len(targets)} targets, expected one for each lesion; "
+                "let samples be lesions: medvlp.data.sampling.EachLesion"
+            )
+        for row, (answer, target) in enumerate(zip(answers, targets, strict=True)):
+            assert target is not None
+            ids = {key: batch[key][row] for key in ("sample_id", "patient_id")}
+            ids |= {"recipe_hash": batch["recipe_hash"], "scores": []}
+            truth = names_of(target.get("place", ""))
+            self._rows.append(ids | answer_row(answer, truth, target["box_mm"]))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per lesion."""
+        return list(self._rows)
+
+    def reset(self) -> None:
+        """Forget all lesions."""
+        self._rows = []
+
+    def compute(self, rows: list[dict[str, Any]]) -> Results:
+        """Compute all figures.
+
+        Raises:
+            ValueError: If no lesion has a true name.
+        """
+        unique = distinct_rows(rows)
+        check_rows(unique)
+        return localisation_results(
+            unique,
+            self.vocabulary,
+            bootstrap=self.bootstrap,
+            duplicates_dropped=len(rows) - len(unique),
+        )
+
+
+def answer_row(answer: PlaceAnswer, truth: list[str], box_mm: Sequence[float]) -> dict[str, Any]:
+    """Write an answer as a row of `lesion_metrics`."""
+    return {
+        "truth": truth,
+        "names": list(answer.names),
+        "coarse": list(answer.coarse),
+        "probability": answer.probabilities[0] if answer.probabilities else float("nan"),
+        "size_mm": max(box_mm[3:]),
+    }
+
+
+def localisation_results(
+    rows: Sequence[dict[str, Any]],
+    vocabulary: PlaceVocabulary | None,
+    *,
+    bootstrap: Bootstrap,
+    duplicates_dropped: int = 0,
+    notes: Sequence[str] = (),
+) -> Results:
+    """Compute all figures with intervals over patients.
+
+    Args:
+        rows: See `lesion_metrics`; besides with "sample_id", "patient_id", "recipe_hash" and
+            "size_mm".
+        vocabulary: Without it there are no figures of levels and regions.
+        bootstrap: Of the intervals.
+        duplicates_dropped: For the record.
+        notes: For the record.
+
+    Raises:
+        ValueError: If no lesion has a true name.
+    """
+    kept = [row for row in rows if row["truth"]]
+    if not kept:
+        raise ValueError(
+            f"none of {len(rows)} lesions has a true place: there is nothing to compare with"
+        )
+    patients = [row["patient_id"] for row in kept]
+    # the share of lesions with a truth is one of the figures, so patients are drawn over all
+    drawn = patient_weights([row["patient_id"] for row in rows], *bootstrap)
+    weights = np.vstack([np.ones(len(rows)), drawn])
+    has_truth = np.array([bool(row["truth"]) for row in rows])
+    macros = _macros(kept, vocabulary, weights[:, has_truth])
+    matched = weighted_means({"matched": has_truth.astype(np.float64)}, weights)
+    macros.append(_macro("coverage", len(rows), matched))
+    without = len(rows) - len(kept)
+    return Results(
+        protocol="localisation",
+        num_samples=len(kept),
+        num_patients=len(set(patients)),
+        prompt_hash="" if vocabulary is None else vocabulary.digest,
+        recipe_hash=kept[0]["recipe_hash"],
+        threshold_rule="",
+        bootstrap=bootstrap_facts(*bootstrap),
+        findings=[],
+        macros=macros,
+        worst_finding="",
+        subgroups=[],
+        skipped={},
+        duplicates_dropped=duplicates_dropped,
+        score_rule="choice",
+        left_out={"without a true place": without} if without else {},
+        notes=[*notes, *_unknown_names(kept, vocabulary)],
+        predictions=[_prediction(row) for row in kept],
+    )
+
+
+def _macros(
+    rows: Rows, vocabulary: PlaceVocabulary | None, weights: Float[ndarray, "r n"]
+) -> list[Macro]:
+    metrics = lesion_metrics(rows, vocabulary)
+    means = weighted_means(metrics, weights)
+    right = metrics.get("top1", np.full(len(rows), np.nan))  # the coarse stage alone has no names
+    means["top1_mean_over_names"] = mean_over_names(rows, right, weights)
+    macros = [_macro("localisation", len(rows), means)]
+    probability = np.array([row["probability"] for row in rows], np.float64)
+    sure = ~np.isnan(probability) & ~np.isnan(right)
+    if sure.any():
+        ece, brier = calibration_metrics(
+            right[sure] == 1, probability[sure], weights[:, sure], _NUM_BINS
+        )
+        macros.append(_macro("calibration", int(sure.sum()), {"ece": ece, "brier": brier}))
+    chosen = {name: metrics[name] for name in _GROUP_METRICS if name in metrics}
+    for name, member in _groups(rows, vocabulary).items():
+        means = weighted_means(
+            {key: one[member] for key, one in chosen.items()}, weights[:, member]
+        )
+        macros.append(_macro(name, int(member.sum()), means))
+    return macros
+
+
+def _groups(rows: Rows, vocabulary: PlaceVocabulary | None) -> dict[str, Bool[ndarray, " n"]]:
+    """Divide lesions by the region of their first true name, and by their size."""
+    groups: dict[str, Bool[ndarray, " n"]] = {}
+    if vocabulary is not None:
+        paths = paths_of(vocabulary)
+        regions = np.array([paths.get(row["truth"][0], ("",))[0] for row in rows])
+        for region in dict.fromkeys(place.body for place in vocabulary.places):
+            groups[f"region: {region}"] = regions == region
+    small, large = SIZE_BANDS_MM
+    sizes = np.array([row["size_mm"] for row in rows], np.float64)
+    groups[f"size: below {small:g} mm"] = sizes < small
+    groups[f"size: {small:g} to {large:g} mm"] = (sizes >= small) & (sizes <= large)
+    groups[f"size: above {large:g} mm"] = sizes > large
+    return {name: member for name, member in groups.items() if member.any()}
+
+
+def _macro(name: str, number: int, values: Mapping[str, Float[ndarray, " r"]]) -> Macro:
+    """Make a row of what is defined; "n" is how many lesions it is about."""
+    defined = {key: figure(one) for key, one in values.items() if not np.isnan(one[0])}
+    return Macro(name, [], {"n": Figure(float(number))} | defined)
+
+
+def _unknown_names(rows: Rows, vocabulary: PlaceVocabulary | None) -> list[str]:
+    """Say which true names the vocabulary lacks, with the nearest that it has."""
+    if vocabulary is None:
+        return []
+    known = {place.name for place in vocabulary.places}
+    lost: dict[str, int] = {}
+    for row in rows:
+        for name in row["truth"]:
+            if name not in known:
+                lost[name] = lost.get(name, 0) + 1
+    if not lost:
+        return []
+    told = [f"{name!r} ({count} lesions{nearest(name, known)})" for name, count in lost.items()]
+    more = ", ..." if len(told) > 5 else ""
+    return [f"{len(lost)} true names are not in the vocabulary: {', '.join(told[:5])}{more}"]
+
+
+def _prediction(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "sample_id": row["sample_id"],
+        "patient_id": row["patient_id"],
+        "GT": ",".join(row["truth"]),
+        "pred": row["names"][0] if row["names"] else "",
+        "probability": row["probability"],
+        "coarse": row["coarse"][0] if row["coarse"] else "",
+        "size_mm": row["size_mm"],
+    }
