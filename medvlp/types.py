@@ -166,6 +166,7 @@ class TwoTowerOutput(TypedDict):
         logit_scale: In log space; `.exp()` at use.
         logit_bias: Only for sigmoid losses.
         second_logit_scale: Only for two image tokens: that of the second, in log space.
+        negative_embedding: Of texts that are wrong for a study, as many for each; as the texts.
     """
 
     image_embedding: Float[Tensor, "b *p e"]
@@ -173,6 +174,7 @@ class TwoTowerOutput(TypedDict):
     logit_scale: Float[Tensor, "1"]
     logit_bias: NotRequired[Float[Tensor, "1"]]
     second_logit_scale: NotRequired[Float[Tensor, "1"]]
+    negative_embedding: NotRequired[Float[Tensor, "b m e"]]
 
 
 class AnatomyOutput(TypedDict):

@@ -22,18 +22,23 @@ from medvlp.text.hf_encoder import HFEncoder
 from medvlp.vision.image_vit import ImageViT
 
 _BLOCK = "transformer.resblocks.{i}."
-_VISION_RULES = (
-    Rule("class_embedding", "cls_token"),
-    Rule("positional_embedding", "pos_embed"),
-    Rule("conv1.weight", "patch_embed.proj.weight"),
-    Rule("ln_pre.{rest}", "norm_pre.{rest}"),
-    Rule("ln_post.{rest}", "norm.{rest}"),
+CLIP_BLOCKS = (
     Rule(_BLOCK + "attn.in_proj_{rest}", "blocks.{i}.attn.qkv.{rest}"),
     Rule(_BLOCK + "attn.out_proj.{rest}", "blocks.{i}.attn.proj.{rest}"),
     Rule(_BLOCK + "ln_1.{rest}", "blocks.{i}.norm1.{rest}"),
     Rule(_BLOCK + "ln_2.{rest}", "blocks.{i}.norm2.{rest}"),
     Rule(_BLOCK + "mlp.c_fc.{rest}", "blocks.{i}.mlp.fc1.{rest}"),
     Rule(_BLOCK + "mlp.c_proj.{rest}", "blocks.{i}.mlp.fc2.{rest}"),
+)
+"""Of both towers of the first CLIP."""
+
+_VISION_RULES = (
+    Rule("class_embedding", "cls_token"),
+    Rule("positional_embedding", "pos_embed"),
+    Rule("conv1.weight", "patch_embed.proj.weight"),
+    Rule("ln_pre.{rest}", "norm_pre.{rest}"),
+    Rule("ln_post.{rest}", "norm.{rest}"),
+    *CLIP_BLOCKS,
 )
 VISION_PREFIX = "visual."
 """Of the image tower, in both forms."""
@@ -50,14 +55,15 @@ VISION = RuleTable(
 """The image tower alone, names without `visual.`; the projection is not part of it."""
 
 
-def _transposed(matrix: Tensor) -> Tensor:
+def transposed(matrix: Tensor) -> Tensor:
+    """Turn CLIP's projections, which stand to the right of features, into linear layers."""
     return matrix.T
 
 
 _IMAGE_RULES = (
     Rule("logit_scale", "logit_scale", scalar_to_vector, vector_to_scalar),
     Rule("logit_bias", "logit_bias", scalar_to_vector, vector_to_scalar),  # of a sigmoid loss
-    Rule("visual.proj", "image_projection.weight", _transposed, _transposed),
+    Rule("visual.proj", "image_projection.weight", transposed, transposed),
     *nested(_VISION_RULES, VISION_PREFIX, "vision."),
 )
 

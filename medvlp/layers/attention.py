@@ -7,7 +7,7 @@ backend computes softmax(q k^T / sqrt(dh)) v over each sequence alone.
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate, groupby
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ class Attention(nn.Module):
         qkv_bias: Whether the joint query, key, value projection has a bias.
         backend: Kernel, see `attend`.
         dropout: Probability in training, of the attention weights and of the output.
+        causal: Let a token look at itself and what stands before it alone.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Attention(nn.Module):
         qkv_bias: bool = True,
         backend: AttentionBackend = "sdpa",
         dropout: float = 0.0,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         if dim % num_heads:
@@ -56,6 +58,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.dropout = dropout
+        self.causal = causal
 
     def forward(
         self, x: Float[Tensor, "*s n c"], lengths: Sequence[int] | None = None
@@ -67,23 +70,24 @@ class Attention(nn.Module):
             lengths: Tokens of each packed sequence; sums to n.
         """
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
+        how: dict[str, Any] = {
+            "lengths": lengths,
+            "backend": self.backend,
+            "dropout": self._dropout_now,
+            "causal": self.causal,
+        }
         if lengths is None:
             q, k, v = qkv.permute(2, 0, 3, 1, 4)
-            mixed = attend(
-                q, k, v, lengths=None, backend=self.backend, dropout=self._dropout_now
-            ).transpose(1, 2)
-        else:
-            q, k, v = qkv.unbind(1)
-            mixed = attend(
-                q, k, v, lengths=lengths, backend=self.backend, dropout=self._dropout_now
-            )
-        return self._out(mixed)
+            return self._out(attend(q, k, v, **how).transpose(1, 2))
+        q, k, v = qkv.unbind(1)
+        return self._out(attend(q, k, v, **how))
 
     def first(self, x: Float[Tensor, "s n c"]) -> Float[Tensor, "s 1 c"]:
         """Mix the first token of each sequence alone: what `forward` returns for it.
 
         One query has no use for another kernel than PyTorch's own.
         """
+        x = x[:, :1] if self.causal else x
         width, bias = x.shape[-1], self.qkv.bias
         biases = (None, None) if bias is None else (bias[:width], bias[width:])
         q = F.linear(x[:, :1], self.qkv.weight[:width], biases[0])
@@ -116,6 +120,7 @@ def attend(
     lengths: Sequence[int] | None,
     backend: AttentionBackend = "sdpa",
     dropout: float = 0.0,
+    causal: bool = False,
 ) -> Float[Tensor, "*shape"]:
     """Attend within each sequence.
 
@@ -127,6 +132,7 @@ def attend(
             so sort sequences by length.
         backend: Kernel; all agree within rounding.
         dropout: Probability of an attention weight to be dropped; not by "varlen".
+        causal: Let a token look at itself and what stands before it alone; dense "sdpa" only.
 
     Raises:
         ValueError: If the lengths do not add up, or the backend cannot serve these tensors.
@@ -136,9 +142,14 @@ def attend(
             f"lengths sum to {sum(lengths)}, {q.shape[0]} packed tokens came; pass the number of "
             "tokens of every sequence"
         )
+    if causal and (backend != "sdpa" or lengths is not None):
+        raise ValueError(
+            f"causal attention takes dense sequences and the backend sdpa, {backend!r} with "
+            f"{'packed' if lengths is not None else 'dense'} sequences came; set attention=sdpa"
+        )
     if backend == "sdpa":
         if lengths is None:
-            return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+            return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
         return _sdpa_runs(q, k, v, lengths, dropout)
     _check_half_precision_cuda(q, backend)
     if lengths is not None:

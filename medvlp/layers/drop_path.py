@@ -1,8 +1,9 @@
-"""Stochastic depth: skip a residual branch for whole sequences."""
+"""Stochastic depth: skip a residual branch for whole sequences; or drop single numbers of it."""
 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -42,6 +43,24 @@ class DropPath(nn.Module):
     def extra_repr(self) -> str:
         """Show the probability in the printed model."""
         return f"prob={self.prob}"
+
+
+class BranchDropout(nn.Module):
+    """Zero single numbers at the end of a residual branch in training, where `DropPath` stands.
+
+    Args:
+        prob: Probability of a number to be dropped.
+    """
+
+    def __init__(self, prob: float) -> None:
+        super().__init__()
+        self.prob = prob
+
+    def forward(
+        self, x: Float[Tensor, "*s n c"], lengths: Sequence[int] | None = None
+    ) -> Float[Tensor, "*s n c"]:
+        """Drop numbers of the branch `x`, dense or packed."""
+        return F.dropout(x, self.prob, self.training)
 
 
 def drop_path_ramp(prob: float, depth: int) -> list[float]:

@@ -38,9 +38,17 @@ def mean_pooling(
     return (hidden * kept).sum(1) / kept.sum(1)
 
 
+def max_pooling(
+    hidden: Float[Tensor, "t l c"], attention_mask: Bool[Tensor, "t l"]
+) -> Float[Tensor, "t c"]:
+    """Take the largest number of each channel over the real tokens."""
+    return hidden.masked_fill(~attention_mask[:, :, None], -torch.inf).amax(1)
+
+
 _POOLINGS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cls": cls_pooling,
     "mean": mean_pooling,
+    "max": max_pooling,
 }
 
 
@@ -52,7 +60,7 @@ class HFEncoder(nn.Module):
             the weights start at random.
         pretrained: Local folder or hub name of weights. With `config` they are loaded into that
             architecture, which serves repositories whose own model class is custom code.
-        pooling: "cls" for the first token, "mean" over the real tokens.
+        pooling: "cls" for the first token, "mean" or "max" over the real tokens.
         freeze: "all_but_layer_norm" trains the weights and biases of the LayerNorms alone;
             "all" trains nothing.
         unlocked_layers: Of a frozen encoder train the last of [embeddings, layers...], so many.
@@ -65,6 +73,8 @@ class HFEncoder(nn.Module):
             others as long. Waits for the device once a call where it is above 1.
         token_types: Add the embedding of the first token type, as BERT does. fVLM's code does
             not, and its model has no such table.
+        mask_padding: False takes padding for real tokens, as the published code of HCL-AL does:
+            features then depend on how far texts are padded.
 
     Raises:
         ValueError: If there is neither config nor pretrained, options are unknown or contradict
@@ -84,11 +94,13 @@ class HFEncoder(nn.Module):
         activation_checkpointing: bool = False,
         length_groups: int = 1,
         token_types: bool = True,
+        mask_padding: bool = True,
     ) -> None:
         super().__init__()
         if length_groups < 1:
             raise ValueError(f"length_groups is {length_groups}, expected 1 (all at once) or more")
         self.length_groups = length_groups
+        self.mask_padding = mask_padding
         for option, value, known in (
             ("pooling", pooling, tuple(_POOLINGS)),
             ("freeze", freeze, get_args(Freeze)),
@@ -119,6 +131,8 @@ class HFEncoder(nn.Module):
                 f"texts of {tokens.input_ids.shape[1]} tokens came, the text encoder has "
                 f"{longest} positions; lower tokenizer.context_length"
             )
+        if not self.mask_padding:
+            tokens = Tokens(tokens.input_ids, torch.ones_like(tokens.attention_mask))
         count = min(self.length_groups, len(tokens.input_ids))
         return self._features(tokens) if count == 1 else self._grouped(tokens, count)
 

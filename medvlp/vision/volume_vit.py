@@ -107,7 +107,10 @@ class VolumeViT(nn.Module):
                 f"tower takes {expected}; choose the data recipe of this model, or set "
                 "model.vision.image_size"
             )
-        return self.patch_embed(image).flatten(1, 3) + self.pos_embed
+        return self._place(self.patch_embed(image).flatten(1, 3))
+
+    def _place(self, patches: Tensor) -> Tensor:
+        return patches + self.pos_embed
 
     def _check_studies(self, image: Tensor, num_scans: Tensor) -> None:
         if len(num_scans) != len(image):

@@ -33,7 +33,7 @@ def tokens() -> Tokens:
     return Tokens(input_ids * attention_mask, attention_mask)
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
 def test_padding_does_not_change_the_features(tokens: Tokens, pooling: str) -> None:
     encoder = HFEncoder(CONFIG, pooling=pooling).eval()
     noisy = tokens.input_ids.where(tokens.attention_mask, 7)
@@ -48,7 +48,7 @@ LENGTHS = {"mixed": [3, 12, 5, 4, 7], "short": [3, 3, 3], "long": [12, 12], "sin
 
 @pytest.mark.parametrize("groups", [2, 4])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
 def test_groups_of_similar_length_have_the_features_of_all_at_once(
     lengths: list[int], groups: int, pooling: str
 ) -> None:
@@ -131,7 +131,7 @@ def test_wrong_use_says_what_to_do(tokens: Tokens) -> None:
     with pytest.raises(ValueError, match="needs `config`"):
         HFEncoder()
     with pytest.raises(ValueError, match="choose cls, mean"):
-        HFEncoder(CONFIG, pooling="max")
+        HFEncoder(CONFIG, pooling="median")
     with pytest.raises(ValueError, match="has 4 positions"):
         HFEncoder(CONFIG | {"max_position_embeddings": 4})(tokens)
 

@@ -16,7 +16,7 @@ ORDERS = [["slice", "scan", "study", "slice"], ["scan", "study"], ["study"], ["s
 def test_it_counts_what_the_kernel_is_given(levels, num_scans, monkeypatch):
     kernel, counted = F.scaled_dot_product_attention, []
 
-    def count(q, k, v, dropout_p):
+    def count(q, k, v, dropout_p, is_causal=False):
         counted.append(2 * q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2] * q.shape[3])
         return kernel(q, k, v)
 
