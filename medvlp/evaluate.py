@@ -31,7 +31,7 @@ _USAGE = """usage: python -m medvlp.evaluate {validate,test,predict} [--experime
 
   --experiment=NAME   an experiment of conf/experiment; default: the checkpoint's own
   --ckpt_path=FILE    a checkpoint written by medvlp.train; with --experiment also a published
-                      weight file (.pt, .bin, .safetensors), loaded strictly
+                      weight file (.pt, .bin, .safetensors) or folder, loaded strictly
   --data=NAME         another data set of conf/data, as in --data=phantom/rad_chestct
   --evaluation=NAME   the protocol for it, of conf/evaluation, as in --evaluation=rad_chestct
   --allow_recipe=A,B  fields of the preprocessing recipe in which the data may differ from what the
@@ -184,6 +184,11 @@ def _is_published(checkpoint: str) -> bool:
 
 def _carried_tree(checkpoint: str) -> dict[str, Any]:
     """Read the unresolved tree that a checkpoint of ours carries."""
+    if Path(checkpoint).is_dir():
+        raise config.ConfigError(
+            f"{checkpoint} is a folder, as of published weights, which carry no experiment; name "
+            "one with --experiment=NAME"
+        )
     if not Path(checkpoint).is_file():
         raise FileNotFoundError(f"there is no checkpoint {checkpoint}")
     import torch

@@ -6,19 +6,22 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
+from rich.console import Console
 
 from medvlp.callbacks.provenance import Provenance
+from medvlp.checkpoints.folders import look_into
 from medvlp.evaluation.plots import write_plots
 from medvlp.evaluation.published_files import write_published
-from medvlp.evaluation.report import print_table, to_markdown, write_predictions
+from medvlp.evaluation.report import WIDTH, print_table, to_markdown, write_predictions
 from medvlp.evaluation.results import Results
+from medvlp.evaluation.text_examples import examples_markdown, examples_table, text_examples
 
 
 class ResultsWriter(Callback):
     """Write every result of a test to the run folder and print its table.
 
     For the evaluation NAME: `NAME/results.json`, `NAME/table.md`, `NAME/predictions.csv` and
-    plots.
+    plots; of generated texts also `NAME/examples.md`, five of them beside the true ones.
 
     Args:
         folder: The run folder.
@@ -70,6 +73,9 @@ class ResultsWriter(Callback):
                 write_predictions(stamped, folder / "predictions.csv")
             write_plots(stamped, folder)
             print_table(stamped)
+            if examples := text_examples(stamped):
+                (folder / "examples.md").write_text(examples_markdown(examples), encoding="utf-8")
+                Console(width=WIDTH).print(examples_table(examples))
         if self.published_model is not None:
             write_published(results, self.folder, self.published_model)
         trainer.print(f"results, predictions and plots: {self.folder}")
@@ -90,6 +96,9 @@ def input_size(trainer: pl.Trainer) -> list[int] | None:
 
 
 def file_hash(path: str | Path) -> str:
-    """Return the first 16 hexadecimal digits of a file's SHA-256."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    """Return the first 16 hexadecimal digits of the SHA-256 of a file, or of a folder's weights."""
+    digest = hashlib.sha256()
+    for part in look_into(Path(path)).files if Path(path).is_dir() else [path]:
+        with open(part, "rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()[:16]

@@ -5,10 +5,12 @@
   convert IN OUT --model NAME --to ours|published|open_clip    the same weights under other names
   extend IN OUT --model NAME            the same weights for a model of more organs
 
-NAME is a file of conf/model; key=value behind it changes that config, as in medvlp.train
-(+lora=published for a text tower with LoRA, model.logit_bias_init=0.0 for a sigmoid loss).
-Checkpoints of medvlp.train carry their model: --model may be left out. Files are read without
-running code from them. What cannot be done ends with one line and code 2.
+FILE is a weight file, or a folder of huggingface.co. NAME is a file of conf/model or, for towers
+alone, of conf/tower; key=value behind it changes that config, as in medvlp.train (+lora=published
+for a text tower with LoRA, model.logit_bias_init=0.0 for a sigmoid loss, +loss=clip_relation for
+HSENet's second stage with its teacher). Checkpoints of medvlp.train carry their model: --model may
+be left out. Files are read without running code from them. What cannot be done ends with one line
+and code 2.
 """
 
 import argparse
@@ -68,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     convert = verbs.add_parser("convert", help="rewrite a file under other names, bit by bit")
     extend = verbs.add_parser("extend", help="carry weights over to a model of more organs")
     for command in (inspect, verify, convert, extend):
-        command.add_argument("file", type=Path, help=".pt, .bin, .safetensors or our .ckpt")
+        command.add_argument(
+            "file", type=Path, help=".pt, .bin, .safetensors, our .ckpt, or a folder"
+        )
     for command in (convert, extend):
         command.add_argument("target", type=Path, help="its suffix says the format")
     for command in (verify, convert):

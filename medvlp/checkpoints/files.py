@@ -3,7 +3,7 @@
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.serialization import safe_globals
+
+from medvlp.checkpoints.folders import look_into
 
 Container = Literal["pytorch", "safetensors"]
 
@@ -69,16 +71,23 @@ class WeightFile:
         tensors: By name, without wrappers and prefix.
         layout: The wrappers and the prefix.
         beside: What else the file holds, such as `epoch` and `name`.
+        parts: Files of a folder that were read.
     """
 
     path: Path
     tensors: dict[str, Tensor]
     layout: Layout
     beside: dict[str, Any] = field(default_factory=dict)
+    parts: Sequence[Path] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return sum(part.stat().st_size for part in self.parts or [self.path])
 
 
 def open_weights(path: str | Path) -> WeightFile:
-    """Read a safetensors or a PyTorch file.
+    """Read a safetensors or a PyTorch file, or a folder of them as huggingface.co has it.
 
     Never runs code from the file: PyTorch files are read with `weights_only=True`, which lets
     tensors, plain containers and NumPy's double-precision numbers through.
@@ -89,9 +98,12 @@ def open_weights(path: str | Path) -> WeightFile:
             no tensors.
     """
     path = Path(path)
+    if path.is_dir():
+        return _open_folder(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"no weight file at {path}; give the path of a .safetensors, .pt or .bin file"
+            f"no weight file at {path}; give the path of a .safetensors, .pt or .bin file, or of a "
+            "folder with model.safetensors"
         )
     container = _container_of(path)
     content = _read_safetensors(path) if container == "safetensors" else _read_pytorch(path)
@@ -118,6 +130,20 @@ def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
         ValueError: If there are no tensors, or other things between them.
     """
     return _open(content, "pytorch")[0]
+
+
+def _open_folder(folder: Path) -> WeightFile:
+    found = look_into(folder)
+    parts = [open_weights(file) for file in found.files]
+    tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
+    if lost := sorted(
+        found.promised - {p.layout.prefix + name for p in parts for name in p.tensors}
+    ):
+        raise ValueError(
+            f"{folder}: {len(lost)} tensors of its index are in none of its {len(parts)} files "
+            f"({', '.join(lost[:3])}); download it again"
+        )
+    return WeightFile(folder, tensors, parts[0].layout, dict(found.beside), found.files)
 
 
 def _open(content: Mapping[str, Any], container: Container) -> tuple[dict[str, Tensor], Layout]:

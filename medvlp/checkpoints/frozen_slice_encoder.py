@@ -8,14 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medvlp.checkpoints.adapter import load_published
-from medvlp.checkpoints.files import read_weights
 from medvlp.checkpoints.fingerprint import weights_hash
-from medvlp.checkpoints.hsenet_rules import SLICE_ENCODER
+from medvlp.checkpoints.systems import load_weights
 from medvlp.data.slice_features import SliceFeatures
 from medvlp.vision.slice_encoder import SliceEncoder
 
-_TRUNK = "visual.trunk."  # before the image trunk in open_clip's file of the whole BiomedCLIP
 _LOG = logging.getLogger(__name__)
 
 
@@ -109,18 +106,12 @@ def _built(
         network = SliceEncoder(**dict(sizes))
     if weights is not None:
         try:
-            tensors = read_weights(weights)
+            load_weights(network, weights)
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"no weights of the slice encoder at {weights}; set slice_encoder.weights of the "
                 "data recipe to BiomedCLIP's file, or, where the data are prepared already, "
                 "slice_encoder.known_hash to the hash in their dataset.json"
             ) from error
-        trunk = {
-            name.removeprefix(_TRUNK): tensor
-            for name, tensor in tensors.items()
-            if name.startswith(_TRUNK)
-        }
-        load_published(network, trunk or tensors, SLICE_ENCODER)
         _LOG.info("slice encoder from %s", weights)
     return network.eval().requires_grad_(False), weights_hash(network.state_dict())

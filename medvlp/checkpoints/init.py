@@ -4,6 +4,7 @@ The system calls the object once with the whole model before training, never on 
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -109,7 +110,7 @@ class PublishedInit:
     """Start from a published file, or from a checkpoint of ours: weights only, strict.
 
     Args:
-        path: File in any published layout, or written by `medvlp.train`.
+        path: File or folder in any published layout, or a file written by `medvlp.train`.
         part: "model" for everything, "vision" for the image tower alone.
         in_evaluation: Load also where nothing is trained, so that published weights are evaluated.
         resize_positions: Resize positions that were learnt at another image size; without it such
@@ -154,7 +155,8 @@ class SecondStageInit:
     model without a teacher is filled alone.
 
     Args:
-        path: Checkpoint of the first stage, written by `medvlp.train` or published.
+        path: Checkpoint of the first stage, written by `medvlp.train`, or a published file or
+            folder.
         student: File that the model itself starts from instead, in the same layouts, such as
             M3D-CLIP; the published code starts it so.
 
@@ -196,7 +198,8 @@ class SecondStageInit:
 
 def _fill(model: nn.Module, tensors: StateDict, path: Path) -> LoadReport:
     """Load strictly but for the parts for slices; a teacher within is left alone."""
-    table = OUR_NAMES if "raw_scale" in tensors else CLIP
+    ours = replace(OUR_NAMES, carried=CLIP.carried)
+    table = ours if "raw_scale" in tensors else CLIP
     report = compare(model, tensors, table)[1]
     report.missing = [name for name in report.missing if not name.startswith("teacher.")]
     slices = [name for name in report.missing if name.startswith(_SLICE_PARTS)]
@@ -207,9 +210,9 @@ def _fill(model: nn.Module, tensors: StateDict, path: Path) -> LoadReport:
 
 
 def _existing(path: str, key: str = "init.path") -> Path:
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise FileNotFoundError(
-            f"no weight file at {path} to start from; give its path with {key}=FILE, or start "
-            "at random with init=none"
+            f"no weight file at {path} to start from; give its path, or that of its folder, with "
+            f"{key}=FILE, or start at random with init=none"
         )
     return Path(path)

@@ -27,7 +27,7 @@ def inspect_file(path: str | Path) -> dict[str, Any]:
     dtypes = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in file.tensors.values())
     return {
         "file": str(file.path),
-        "bytes": file.path.stat().st_size,
+        "bytes": file.size,
         "layout": str(file.layout),
         "names": naming(file.tensors),
         "tensors": len(file.tensors),
@@ -37,6 +37,7 @@ def inspect_file(path: str | Path) -> dict[str, Any]:
         "weights hash": weights_hash(file.tensors),
         "system": None if system is None else system.name,
         "source": None if system is None else system.source,
+        "published result": None if system is None else system.result,
         "facts": facts,
         "models": fitting_models(facts) if facts else [],
         "beside": describe_beside(file),

@@ -15,7 +15,12 @@ from medvlp.checkpoints.adapter import (
     nested,
 )
 from medvlp.checkpoints.files import open_weights
-from medvlp.checkpoints.hsenet_rules import VISION_RULES
+from medvlp.checkpoints.hsenet_rules import (
+    TEACHER_PREFIX,
+    TOWER_PREFIXES,
+    VISION_PREFIX,
+    VISION_RULES,
+)
 from medvlp.checkpoints.published_systems import OUR_NAMES
 from medvlp.models.hsenet_vlm import HSENetVLM
 
@@ -33,11 +38,11 @@ class _Layout(NamedTuple):
 _PUBLISHED = RuleTable(
     (*nested(VISION_RULES, "vision.", "vision."), *nested(VISION_RULES, *["guided_vision."] * 2))
 )
-_TOWER = "model.vision_tower.vision_tower_stage"
 _LAYOUTS = (
+    _Layout("vision.", "guided_vision.", OUR_NAMES),
     _Layout("teacher.vision.", "vision.", OUR_NAMES),
-    _Layout("stage1_pretrained_CLIP.vision_encoder.", "vision_encoder.", _PUBLISHED),
-    _Layout(f"{_TOWER}1.", f"{_TOWER}2.", _PUBLISHED),
+    _Layout(TEACHER_PREFIX + VISION_PREFIX, VISION_PREFIX, _PUBLISHED),
+    _Layout(*TOWER_PREFIXES, _PUBLISHED),
 )
 
 
@@ -48,8 +53,8 @@ class TowersInit:
     language model keep their start.
 
     Args:
-        path: Checkpoint of the second stage, of ours or as published, or the published file of
-            both towers.
+        path: Checkpoint of the second stage, of ours or as published (file or folder), or the
+            published file of both towers.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -59,7 +64,7 @@ class TowersInit:
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
-        if not self.path.is_file():
+        if not self.path.exists():
             raise FileNotFoundError(
                 f"no weight file at {path} to take the towers from; give a checkpoint of HSENet's "
                 "second stage with init.path=FILE, or start at random with init=none"
