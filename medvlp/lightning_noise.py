@@ -14,6 +14,7 @@ def hush() -> None:
         r".*`\.fit\(ckpt_path=None\)` was called without a model",  # said of every first fit
         r'.*\.fit\(ckpt_path="last"\) is set, but there is no last',  # nobody asked for it
         r".*The dirpath has changed from",  # an evaluation writes no checkpoints
+        r".*Found \d+ module\(s\) in eval mode",  # frozen towers and teachers are meant to be
         r".*Couldn't infer the batch indices",  # predictions carry their own ids
         "LightningCLI's args parameter",  # children repeat the command line, so it stays as it is
     ):
