@@ -131,6 +131,23 @@ class PatchEmbed2D(nn.Module):
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)  # as `PatchEmbed3D`
 
 
+def square_patches(image_size: int, patch_size: int) -> int:
+    """Count the patches of a square image that they must fill.
+
+    Raises:
+        ValueError: If they do not.
+
+    >>> square_patches(224, 16)
+    196
+    """
+    if patch_size < 1 or image_size < 1 or image_size % patch_size:
+        raise ValueError(
+            f"images of {image_size} pixels a side do not divide into patches of {patch_size}; "
+            "choose image_size as a multiple of patch_size"
+        )
+    return (image_size // patch_size) ** 2
+
+
 class ConvStemPatchEmbed(nn.Module):
     """Embed small patches linearly, then halve the grid by convolutions while widening.
 

@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 from medvlp.layers.attention import AttentionBackend
 from medvlp.layers.block import Block
 from medvlp.layers.mlp import Activation
-from medvlp.layers.patch_embed import PatchEmbed2D
+from medvlp.layers.patch_embed import PatchEmbed2D, square_patches
 
 _NORM_EPS = 1e-5
 
@@ -53,16 +53,11 @@ class ImageViT(nn.Module):
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        if patch_size < 1 or image_size < 1 or image_size % patch_size:
-            raise ValueError(
-                f"images of {image_size} pixels a side do not divide into patches of {patch_size}; "
-                "choose image_size as a multiple of patch_size"
-            )
+        num_tokens = 1 + square_patches(image_size, patch_size)
         self.image_size = image_size
         self.embed_dim = width
         self.activation_checkpointing = activation_checkpointing
         self.patch_embed = PatchEmbed2D(in_channels, patch_size, width)
-        num_tokens = 1 + (image_size // patch_size) ** 2
         # A vector, as published: so it is not decayed, while the positions are.
         self.cls_token = nn.Parameter(width**-0.5 * torch.randn(width))
         self.pos_embed = nn.Parameter(width**-0.5 * torch.randn(num_tokens, width))

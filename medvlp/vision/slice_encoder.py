@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medvlp.layers.block import Block
-from medvlp.layers.patch_embed import PatchEmbed2D
+from medvlp.layers.patch_embed import PatchEmbed2D, square_patches
 
 _NORM_EPS = 1e-6
 
@@ -41,16 +41,11 @@ class SliceEncoder(nn.Module):
         mlp_dim: int = 3072,
     ) -> None:
         super().__init__()
-        if patch_size < 1 or image_size < 1 or image_size % patch_size:
-            raise ValueError(
-                f"slices of {image_size} pixels a side do not divide into patches of {patch_size}; "
-                "choose image_size as a multiple of patch_size"
-            )
+        num_tokens = 1 + square_patches(image_size, patch_size)
         self.image_size = image_size
         self.embed_dim = width
         self.patch_embed = PatchEmbed2D(3, patch_size, width, bias=True)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        num_tokens = 1 + (image_size // patch_size) ** 2
         self.pos_embed = nn.Parameter(torch.empty(1, num_tokens, width))
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         ratio = (mlp_dim + 0.5) / width  # the block rounds down
