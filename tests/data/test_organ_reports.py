@@ -16,7 +16,7 @@ from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.volume_datamodule import VolumeDataModule
 
 from .conftest import CTRateTree
-from .test_volume_datamodule import Letters
+from .volume_batches import Letters
 
 ORGANS = ("lung", "heart", "aorta")
 DESCRIPTIONS = {"a": {"lung": "A nodule", "aorta": ""}, "x": {"lung": "Clear"}}

@@ -1,65 +1,23 @@
 import json
 import logging
-from collections.abc import Sequence
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
-from lightning import LightningModule, Trainer
-from torch import Tensor
 
-from medvlp.data.ct_rate import LABEL_NAMES, CTRate
+from medvlp.data.ct_rate import LABEL_NAMES
 from medvlp.data.ct_recipe import CTRecipe
-from medvlp.data.engine import LocalEngine
 from medvlp.data.manifest import Manifest, write_manifest
 from medvlp.data.sampling import AllScans, EachQuestion
 from medvlp.data.splits import Splits
-from medvlp.data.texts import SectionTexts, SentenceSampler
+from medvlp.data.texts import SectionTexts
 from medvlp.data.token_budget import TokenBudget
-from medvlp.data.volume_datamodule import ScanPolicy, VolumeDataModule
-from medvlp.types import Tokens, VolumeBatch
+from medvlp.data.volume_datamodule import ScanPolicy
+from medvlp.types import VolumeBatch
 from medvlp.user_errors import one_line_errors
 
 from .conftest import CTRateTree
-
-
-class Letters:
-    """A tokenizer of characters."""
-
-    def __call__(self, texts: Sequence[str]) -> Tokens:
-        longest = max(map(len, texts))
-        rows = [[ord(letter) for letter in text] + [0] * (longest - len(text)) for text in texts]
-        ids = torch.tensor(rows)
-        return Tokens(ids, ids != 0)
-
-
-def datamodule(tree: CTRateTree, recipe: CTRecipe, **options: Any) -> VolumeDataModule:
-    fields = {
-        "tokenizer": Letters(),
-        "texts": SentenceSampler(),
-        "splits": Splits(0.2),
-        "batch_size": 2,
-        "engine": LocalEngine(1),
-    }
-    cache = str(tree.root.parent / "cache")
-    module = VolumeDataModule(
-        CTRate(str(tree.root)), recipe, cache_dir=cache, **{**fields, **options}
-    )
-    module.prepare_data()
-    module.setup()
-    return module
-
-
-def epoch(module: VolumeDataModule, number: int = 0) -> list[VolumeBatch]:
-    loader = module.train_dataloader()
-    loader.sampler.set_epoch(number)
-    return list(loader)
-
-
-def text_of(batch: VolumeBatch) -> list[str]:
-    return ["".join(map(chr, row[row != 0].tolist())) for row in batch["tokens"].input_ids]
+from .volume_batches import datamodule, epoch, text_of
 
 
 def test_a_training_batch(tree: CTRateTree, recipe: CTRecipe) -> None:
@@ -237,59 +195,6 @@ def test_another_recipe_source_or_label_is_noticed(tree: CTRateTree, recipe: CTR
     module.source.label_names = (*LABEL_NAMES, "Cardiomegali")
     with pytest.raises(ValueError, match="no label 'Cardiomegali'; did you mean 'Cardiomegaly'"):
         module.setup()
-
-
-class Probe(LightningModule):
-    """Counts what Lightning hands it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = torch.nn.Linear(1, 1)
-        self.epochs: list[list[str]] = []
-        self.predicted: list[str] = []
-
-    def on_train_epoch_start(self) -> None:
-        self.epochs.append([])
-
-    def training_step(self, batch: VolumeBatch, batch_idx: int) -> Tensor:
-        self.epochs[-1] += batch["study_id"]
-        return self.layer(batch["image"].mean().reshape(1)).sum()
-
-    def validation_step(self, batch: VolumeBatch, batch_idx: int) -> None:
-        assert batch["image"].shape[1:] == (1, 6, 8, 8)
-
-    def predict_step(self, batch: VolumeBatch, batch_idx: int) -> Tensor:
-        self.predicted += batch["sample_id"]
-        return batch["num_scans"]
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.0)
-
-
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
-@pytest.mark.filterwarnings("ignore:.*LeafSpec")
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_lightning_sets_epochs_and_leaves_the_loader_alone(
-    tree: CTRateTree, recipe: CTRecipe, tmp_path: Path, num_workers: int
-) -> None:
-    tree.write()
-    module, probe = datamodule(tree, recipe, num_workers=num_workers), Probe()
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=3,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        log_every_n_steps=1,
-        default_root_dir=tmp_path,
-    )
-    trainer.fit(probe, module)
-    expected = [[i for b in epoch(module, n) for i in b["study_id"]] for n in range(3)]
-    assert probe.epochs == expected
-    trainer.predict(probe, module, return_predictions=False)
-    assert probe.predicted == ["valid_1_a_1", "valid_1_a_2", "valid_2_a_1", "valid_2_a_2"]
 
 
 def test_a_lost_volume_is_told_of_in_one_line(tree: CTRateTree, recipe: CTRecipe) -> None:
