@@ -29,7 +29,7 @@ class Conversations(TextSampler):
             some of that kind and the question says what it is after.
 
     Raises:
-        ValueError: If the question set has none about reports.
+        ValueError: If the question set has none about reports, or `answer` is to be cut at random.
     """
 
     def __init__(
@@ -44,6 +44,11 @@ class Conversations(TextSampler):
             kinds = sorted(self.questions.wordings)
             raise ValueError(f"question set {questions} has {kinds} and no {REPORT!r}; add some")
         self.answer, self.reword = answer or PlainReport(), reword
+        if self.answer.cut is not None:
+            raise ValueError(
+                "answers are not cut at random; leave out data.texts.answer.cut: tokenizer.cut "
+                "says where a long answer ends"
+            )
 
     def __call__(
         self, sections: Mapping[str, str], generator: np.random.Generator

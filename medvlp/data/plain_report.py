@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from medvlp.data.random_sentences import RandomSentences
 from medvlp.data.statements import statements_of
 from medvlp.data.text_sampler import TextSampler, TextUnit
 from medvlp.types import TextKind
@@ -15,19 +16,30 @@ class PlainReport(TextSampler):
     Args:
         sections: Joined in this order. Where a report has none of them, all it has are taken.
         removed: Characters taken out.
+        cut: Published rule for long reports; None leaves their end to the tokenizer, which counts
+            what it cuts.
 
     Reference: the published repository, github.com/YanzhaoShi/HSENet.
     """
 
-    def __init__(self, sections: Sequence[str] = ("findings",), *, removed: str = "\"'()") -> None:
-        self.sections, self.removed = tuple(sections), removed
+    def __init__(
+        self,
+        sections: Sequence[str] = ("findings",),
+        *,
+        removed: str = "\"'()",
+        cut: RandomSentences | None = None,
+    ) -> None:
+        self.sections, self.removed, self.cut = tuple(sections), removed, cut
 
     def __call__(
         self, sections: Mapping[str, str], generator: np.random.Generator
     ) -> list[TextUnit]:
-        """Join the sections; there is no chance in it."""
-        kept = self.wanted(sections)
-        return [TextUnit(self.text(sections), TextKind.REPORT, statements_of(kept))]
+        """Join the sections; there is no chance in it, unless long reports are cut."""
+        text, statements = self.text(sections), statements_of(self.wanted(sections))
+        if self.cut is not None and (shorter := self.cut(text, generator)) != text:
+            text, left = shorter, statements_of([shorter])
+            statements = tuple(number for number in statements if number in left)
+        return [TextUnit(text, TextKind.REPORT, statements)]
 
     def lacks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
         """Name the sections that are not there."""

@@ -66,6 +66,10 @@ class TextTokenizer(ABC):
     def _encode(self, texts: list[str]) -> list[list[int]]:
         """Return ids with special tokens, cut to the context, of clean texts; count the cuts."""
 
+    @abstractmethod
+    def count(self, text: str) -> int:
+        """Count the tokens of a whole text, special tokens included."""
+
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokenise texts.
 
@@ -143,6 +147,10 @@ class WordPieceTokenizer(TextTokenizer):
         """Pieces of the vocabulary; the text encoder needs at least as many embeddings."""
         return len(self._ids)
 
+    def count(self, text: str) -> int:
+        """Count the tokens of a whole text, special tokens included."""
+        return len(self._tokenizer.encode(clean(text)).ids)
+
     def _encode(self, texts: list[str]) -> list[list[int]]:
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
         self._count_cuts([len(row) for row in rows])
@@ -185,6 +193,10 @@ class HFTokenizer(TextTokenizer):
     def pad_id(self) -> int:
         """The id that the model's tokenizer pads with."""
         return self._tokenizer.pad_token_id
+
+    def count(self, text: str) -> int:
+        """Count the tokens of a whole text, special tokens included."""
+        return len(self._tokenizer(clean(text), verbose=False)["input_ids"])
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         # Counted on the full rows; the library's own truncation keeps the special tokens.

@@ -13,12 +13,15 @@ from medvlp import config
 from medvlp.data.texts import TextSampler
 
 FILES = sorted((config.config_dir() / "data" / "texts").glob("*.yaml"))
+TOKENIZER = "medvlp.text.tokenizers.WordPieceTokenizer"
 SECTIONS = {"impression": "Old stroke.", "findings": "Dark area in the left lobe. No bleeding"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_option_makes_texts(file: Path) -> None:
-    tree: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    beside = {"tokenizer": {"_target_": TOKENIZER, "vocab": "phantom", "context_length": 16}}
+    tree: Any = OmegaConf.to_container(OmegaConf.merge(beside, OmegaConf.load(file)), resolve=True)
+    del tree["tokenizer"]
     config.check_keys(tree)
     sampler = instantiate(tree, _convert_="all")
     parser = ArgumentParser()

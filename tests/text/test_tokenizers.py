@@ -133,3 +133,12 @@ def test_no_text_and_no_room_are_refused(vocab: Path) -> None:
         WordPieceTokenizer(vocab, 8)([])
     with pytest.raises(ValueError, match="context_length 1"):
         WordPieceTokenizer(vocab, 1)
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "hf"])
+def test_counting_is_not_cut(vocab: Path, hf_folder: Path, kind: str) -> None:
+    tokenizer: TextTokenizer = (
+        WordPieceTokenizer(vocab, 4) if kind == "wordpiece" else HFTokenizer(str(hf_folder), 4)
+    )
+    assert tokenizer.count("The heart is LARGER.") == 8
+    assert tokenizer.num_truncated == 0
