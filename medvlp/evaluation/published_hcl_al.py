@@ -2,9 +2,9 @@
 
 PRED is a table as HCL-AL's inference writes it (image_path, x, y, z, width, height, depth, pred,
 and coarse_labels, fine_to_coarse_labels, fine_labels, fine_probs where they are known), TRUTH the
-table of annotations (the same boxes, and GT). A predicted lesion is the true one of the same case whose
-box overlaps it most, above an IoU of 0.5. The published accuracy and the other figures are over
-matched lesions; those that are not matched are counted. With --vocabulary there are figures of
+table of annotations (the same boxes, and GT). A predicted lesion is the true one of the same case
+whose box overlaps it most, above an IoU of 0.5. The published accuracy and the other figures are
+over matched lesions; those that are not matched are counted. With --vocabulary there are figures of
 levels and regions. Patients are resampled by "patient_id" where PRED has it, else cases are.
 """
 
