@@ -77,11 +77,11 @@ def tokens_of(text: Tensor) -> Tokens:
     return Tokens(text, places <= text.argmax(dim=1, keepdim=True))
 
 
-def _one_each(image: Tensor) -> Tensor:
+def one_each(image: Tensor) -> Tensor:
     return torch.ones(len(image), dtype=torch.int64)
 
 
-def _relative(expected: Tensor, share: float) -> float:
+def relative(expected: Tensor, share: float) -> float:
     return share * max(1.0, float(expected.abs().max()))
 
 
@@ -104,7 +104,7 @@ class _ImageSide(nn.Module):
         self.image_projection = nn.Linear(int(vision.embed_dim), num_features)  # pyright: ignore
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.image_projection(self.vision(image, _one_each(image)))
+        return self.image_projection(self.vision(image, one_each(image)))
 
 
 _SIDE = RuleTable(HCL_AL.rules)
@@ -145,13 +145,13 @@ def image_encoder(case: Case) -> None:
         ours |= {f"train_after/{name}": buffer for name, buffer in _published(side).items()}
     for name, expected in case.outputs.items():
         share = GRADIENT_RELATIVE if "grad" in name else 1e-5
-        case.assert_close(name, ours[name], expected, atol=_relative(expected, share))
+        case.assert_close(name, ours[name], expected, atol=relative(expected, share))
     case.assert_all_compared()
 
 
 def raw_features(model: HCLAL, image: Tensor, tokens: Tokens) -> tuple[Tensor, Tensor]:
     """Return the features of both towers before they get unit length."""
-    images = model.image_projection(model.vision(image, _one_each(image)))
+    images = model.image_projection(model.vision(image, one_each(image)))
     return images, model.text_projection(model.text(tokens))
 
 
@@ -164,14 +164,14 @@ def clipnet_bert(case: Case) -> None:
     model = build_model(vision, text, config["num_features"])
     load_both_ways(model, case.state_dict, HCL_AL)
     tokens = tokens_of(case.inputs["text"])
-    ours = _forward(model, case.inputs["image"], tokens)
+    ours = forward_all(model, case.inputs["image"], tokens)
     for name, expected in case.outputs.items():
         case.assert_close(name, ours[name], expected)
     case.assert_all_compared()
 
 
-def _forward(model: HCLAL, image: Tensor, tokens: Tokens) -> dict[str, Tensor]:
-    output = model(image, _one_each(image), tokens)
+def forward_all(model: HCLAL, image: Tensor, tokens: Tokens) -> dict[str, Tensor]:
+    output = model(image, one_each(image), tokens)
     lesions, texts = output["image_embedding"], output["text_embedding"]
     logits = pair_logits(lesions, texts, output["logit_scale"])
     images, words = raw_features(model, image, tokens)
@@ -202,9 +202,9 @@ def fullsize(case: Case) -> None:
     assert load_published(model, made, HCL_AL).complete
     shape = (1, config["in_channels"], *config["crop_size"])
     image = (2 * _hashed("image", math.prod(shape)) - 1).reshape(shape).float()
-    ours = _forward(model, image, tokens_of(case.inputs["text"]))
+    ours = forward_all(model, image, tokens_of(case.inputs["text"]))
     for name, expected in case.outputs.items():
-        tolerance = _relative(expected, FULL_SIZE_RELATIVE)
+        tolerance = relative(expected, FULL_SIZE_RELATIVE)
         case.assert_close(name, ours[name], expected, atol=tolerance)
     case.assert_all_compared()
 
