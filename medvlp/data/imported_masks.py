@@ -13,7 +13,7 @@ from jaxtyping import Float64
 
 from medvlp.data.anatomy_mask import header_holds
 from medvlp.data.organ_masks import MadeMask, OrganMasks, file_affine, write_mask
-from medvlp.data.preparation import read_scan
+from medvlp.data.read_scan import read_scan
 from medvlp.data.readers.registry import read
 from medvlp.data.records import ScanRecord
 from medvlp.data.scan import Scan

@@ -1,8 +1,8 @@
 """From a data set's raw files to a cache folder with its manifest."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from medvlp.data.cache import Facts, VolumeCache, require_writable
@@ -15,11 +15,9 @@ from medvlp.data.quarantine import (
     summarise_skips,
     write_quarantine,
 )
-from medvlp.data.readers.nifti import read_nifti_stack
-from medvlp.data.readers.registry import read
+from medvlp.data.read_scan import fingerprint, read_scan
 from medvlp.data.recipe import Recipe
 from medvlp.data.records import ScanRecord, Skip, StudyRecord, StudySource
-from medvlp.data.scan import Scan
 from medvlp.data.tables import nearest
 from medvlp.data.unit_range import unpack_unit
 from medvlp.data.value_range import require_finite, thinned, value_range
@@ -127,7 +125,7 @@ def prepare_scan(job: _Job) -> Outcome:
         facts = _sound_facts(job, made_of)
         if facts is not None:
             return Outcome(record.scan_id, record.path, facts, reused=True)
-        scan = read_scan(record, job.recipe.companions)
+        scan = read_scan(record, job.recipe.companions, job.recipe.arrays)
         prepared = job.recipe.prepare(scan, device=job.device)
         require_finite(prepared.arrays)
     except Exception as error:  # one bad scan of any kind must not stop the other thousands
@@ -152,61 +150,6 @@ def prepare_scan(job: _Job) -> Outcome:
             cache.write(record.scan_id, array, {"fingerprint": made_of}, field=name)
     cache.write(record.scan_id, stored, facts)  # last: it makes the scan count as prepared
     return Outcome(record.scan_id, record.path, facts)
-
-
-def read_scan(record: ScanRecord, companions: Sequence[str] = ()) -> Scan:
-    """Read a scan as its data set states it, with the companions that are asked for.
-
-    Raises:
-        ValueError: If a file is damaged, the record lacks a companion, or one that is a bare array
-            has not the size of the scan.
-    """
-    missing = [name for name in companions if name not in record.companions]
-    if missing:
-        raise ValueError(
-            f"{record.path}: the recipe needs {' and '.join(missing)} beside the scan, and the "
-            "data set has none (organ masks: masks=import masks_dir=..., or masks=totalsegmentator)"
-        )
-    if record.stack:
-        scan = read_nifti_stack(record.path)
-    else:
-        scan = read(record.path, record.files, irregular=record.irregular)
-    scan = scan.restated(
-        spacing_mm=record.spacing_mm,
-        rescale=record.rescale,
-        orientation=record.orientation,
-        modality=record.modality,
-    )
-    beside = {name: read_companion(record.companions[name], name, scan) for name in companions}
-    return replace(scan, companions=beside) if beside else scan
-
-
-def read_companion(path: Path, name: str, scan: Scan) -> Scan:
-    """Read a companion; a bare array of the scan's size lies where the scan lies."""
-    companion = read(path)
-    if companion.has_geometry:
-        return companion
-    if companion.array.shape != scan.array.shape:
-        raise ValueError(
-            f"{path}: {name} is a bare array, without geometry, of {companion.array.shape} voxels "
-            f"and its scan {scan.provenance.get('path')} has {scan.array.shape}: it could lie "
-            "anywhere; give NIfTI, or an array of the scan's size"
-        )
-    return replace(
-        companion, affine=scan.affine, spacing_mm=scan.spacing_mm, orientation=scan.orientation
-    )
-
-
-def fingerprint(record: ScanRecord) -> str:
-    """Say in a string what a scan is made of: its files, their sizes and times, what is stated."""
-    paths = [*(record.files or (record.path,)), *record.companions.values()]
-    series = [path for path in paths if path.is_dir()]
-    paths += [path for folder in series for path in folder.rglob("*") if path.is_file()]
-    states = [path.stat() for path in paths]
-    geometry = (record.spacing_mm, record.rescale, record.orientation)
-    stated = (*geometry, record.modality, record.irregular, record.stack)
-    size = sum(state.st_size for state in states)
-    return f"{len(states)} {size} {max(state.st_mtime_ns for state in states)} {stated}"
 
 
 def remove_leftovers(folder: Path) -> int:

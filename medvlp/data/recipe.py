@@ -50,6 +50,7 @@ class Recipe(ABC):
         size: Of the network's input (d, h, w).
         fields: What `prepare` makes, and `inputs` may read.
         companions: Names of the volumes that `prepare` must be given beside the scan.
+        arrays: Names of the arrays likewise.
         packed_dtype: Of the numbers that `pack` leaves to the device.
     """
 
@@ -57,6 +58,7 @@ class Recipe(ABC):
     packed_dtype: torch.dtype = torch.float32
     fields: tuple[str, ...] = ("image",)
     companions: tuple[str, ...] = ()
+    arrays: tuple[str, ...] = ()
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -33,6 +33,8 @@ class ScanRecord:
             the fourth axis of a NIfTI file. Without it, such a file is refused.
         companions: Volumes that belong to the scan, by field name: "anatomy_mask", "pet",
             "lesion_mask". Each may have a grid of its own.
+        arrays: NumPy files that belong to the scan and are no volumes, by field name:
+            "slice_features".
     """
 
     scan_id: str
@@ -45,6 +47,7 @@ class ScanRecord:
     irregular: Irregular = "refuse"
     stack: bool = False
     companions: Mapping[str, Path] = field(default_factory=dict)
+    arrays: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class Scan:
         modality: DICOM code: "CT", "MR".
         provenance: Where it came from (path, reader, header facts), for messages and reports.
         companions: Volumes that belong to it, by field name, each on a grid of its own.
+        arrays: What else belongs to it, by field name, as its data set made it.
     """
 
     array: np.ndarray
@@ -53,6 +54,7 @@ class Scan:
     modality: str = "CT"
     provenance: Mapping[str, Any] = field(default_factory=dict)
     companions: "Mapping[str, Scan]" = field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def has_geometry(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from medvlp.data.organ_masks import MadeMask, OrganMasks, file_affine, write_mask
-from medvlp.data.preparation import fingerprint, read_scan
+from medvlp.data.read_scan import fingerprint, read_scan
 from medvlp.data.records import ScanRecord
 from medvlp.data.totalsegmentator_classes import Task
 

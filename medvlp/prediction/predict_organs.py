@@ -18,7 +18,7 @@ from torch import Tensor
 from medvlp.data.anatomy_recipe import AnatomyRecipe
 from medvlp.data.imported_masks import ImportedMasks
 from medvlp.data.organ_masks import COMPANION, OrganMasks
-from medvlp.data.preparation import read_companion
+from medvlp.data.read_scan import read_companion
 from medvlp.data.records import ScanRecord
 from medvlp.data.scan import Scan
 from medvlp.data.totalsegmentator import MadeByTotalSegmentator

@@ -10,7 +10,8 @@ import pytest
 from medvlp.data.ct_recipe import CTRecipe
 from medvlp.data.engine import LocalEngine
 from medvlp.data.folder import Folder
-from medvlp.data.preparation import fingerprint, prepare_dataset, read_scan
+from medvlp.data.preparation import prepare_dataset
+from medvlp.data.read_scan import fingerprint, read_scan
 from medvlp.data.records import ScanRecord
 
 from .conftest import write_table

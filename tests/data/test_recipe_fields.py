@@ -21,8 +21,8 @@ from medvlp.data.hsenet_recipe import HSENetRecipe
 from medvlp.data.image_recipe import ImageRecipe
 from medvlp.data.intensity import HounsfieldWindow, Percentiles
 from medvlp.data.manifest import Manifest
-from medvlp.data.preparation import read_scan
 from medvlp.data.quality import montage_file, write_montage
+from medvlp.data.read_scan import read_scan
 from medvlp.data.recipe import Recipe
 from medvlp.data.records import ScanRecord, StudyRecord, StudySource
 from medvlp.data.sampling import AllScans

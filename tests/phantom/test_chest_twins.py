@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from medvlp.data.organ_captions import OrganCaptions
-from medvlp.data.preparation import read_scan
 from medvlp.data.rad_chestct import CLASSES
+from medvlp.data.read_scan import read_scan
 from medvlp.data.records import StudyRecord
 from medvlp.data.scan import reorient
 from medvlp.phantom.bimcv_r import COLUMNS

@@ -12,7 +12,8 @@ from medvlp import config
 from medvlp.data.cq500 import LABEL_NAMES
 from medvlp.data.engine import LocalEngine
 from medvlp.data.manifest import Manifest
-from medvlp.data.preparation import prepare_dataset, read_scan
+from medvlp.data.preparation import prepare_dataset
+from medvlp.data.read_scan import read_scan
 from medvlp.data.records import StudySource
 from medvlp.data.rsna import RSNA
 from medvlp.data.scan import reorient

@@ -55,6 +55,22 @@ def read_npy(path: Path) -> Scan:
     return _bare_scan(path, array, reader="npy")
 
 
+def read_array(path: Path) -> np.ndarray:
+    """Read an array of any shape from a NumPy file (.npy), as safely as `read_npz`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ReadError: If it does not hold real numbers, or is damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there")
+    with path.open("rb") as file:
+        array = _read_npy(path, file, path.stat().st_size)
+    if array.dtype.kind not in "iuf":
+        raise ReadError(f"{path}: numbers are {array.dtype}, expected integers or real numbers")
+    return array
+
+
 @reader(".pt", ".pth")
 def read_pt(path: Path) -> Scan:
     """Read a volume from a stored PyTorch tensor; nothing in the file is executed.
