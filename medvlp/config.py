@@ -129,9 +129,10 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     """
     missing = sorted(_missing(plain(cfg)))
     if missing:
+        start = "; init.path is the file to start from: of a later stage, the one before it left it"
         raise ConfigError(
             f"mandatory values are missing: {', '.join(missing)}; give them on the command line, "
-            f"for example {missing[0]}=VALUE"
+            f"for example {missing[0]}=VALUE{start if 'init.path' in missing else ''}"
         )
     return plain(cfg, interpolate=True)
 

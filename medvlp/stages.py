@@ -192,6 +192,11 @@ def _read_record(own: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     return record
 
 
+def _has_ended(own: Path) -> bool:
+    file = own / RECORD
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["ended"]
+
+
 def _write_record(own: Path, record: Mapping[str, Any]) -> None:
     if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
         (own / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -232,7 +237,7 @@ def _filled(stage: Stage, folder: Path) -> list[str]:
     def path(found: re.Match[str]) -> str:
         run = folder / found[1]
         there = run if found[2] == "run" else run / "checkpoints" / "best.ckpt"
-        if found[2] == "best" and not there.is_file() and (run / RECORD).is_file():
+        if found[2] == "best" and not there.is_file() and _has_ended(run):
             there = best_checkpoint(run)
         whole = stage.trains and found.string[: found.start()].endswith("=")
         return _quoted(there) if whole else str(there)

@@ -153,6 +153,19 @@ def test_a_misspelt_override_ends_the_run_before_its_first_stage(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_stage_that_left_nothing_when_it_was_stopped_is_begun_anew(tmp_path: Path) -> None:
+    listing = ["cache", "list", "--cache", str(tmp_path)]
+    start = ["init=published", "init.path={a.best}"]
+    later = {"experiment": "phantom/hlip_ctrate", "overrides": start}
+    stages = read_stages({"a": {"run": listing}, "b": later}, [])
+    (tmp_path / "a").mkdir()
+    record = {"arguments": listing, "starts_from": {}, "ended": False}
+    (tmp_path / "a/stage.json").write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match="holds neither"):  # nor does the listing leave any
+        run_stages(stages, tmp_path)
+    assert json.loads((tmp_path / "a/stage.json").read_text())["ended"]
+
+
 def test_a_failed_stage_ends_the_run_with_its_name(tmp_path: Path) -> None:
     tree = {"a": {"run": ["cache", "verify", "nothing", "--cache", str(tmp_path / "none")]}}
     with pytest.raises(SystemExit, match="stage 1 of 1, a, ended with code 1"):

@@ -48,9 +48,11 @@ IMAGE_TOWER = {
 }
 
 
-def write_checkpoint(path: Path, changes: dict[str, Any]) -> Path:
-    """Write the embedded default with some keys changed, and random weights."""
-    cfg = config.compose(["experiment=phantom/hlip_ctrate", "paths.run=none"])
+def write_checkpoint(
+    path: Path, changes: dict[str, Any], *overrides: str, experiment: str = "hlip_ctrate"
+) -> Path:
+    """Write an experiment on phantoms with some keys changed, and random weights."""
+    cfg = config.compose([f"experiment=phantom/{experiment}", "paths.run=none", *overrides])
     for key, value in changes.items():
         OmegaConf.update(cfg, key, value, merge=False)
     tree = config.resolve(cfg)
