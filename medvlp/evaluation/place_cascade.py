@@ -10,10 +10,8 @@ from torch import Tensor
 
 from medvlp.data.lesion_places import PlaceVocabulary
 from medvlp.data.place_file import Place
+from medvlp.models.hcl_al import INFERENCE_SCALE
 from medvlp.types import Tokens
-
-SCALE = 100.0
-"""Of cosines before the softmax, at inference; the learnt scale is for training only."""
 
 
 @dataclass(frozen=True)
@@ -193,19 +191,6 @@ class PlaceCascade:
         return next(owners[name] for name in order if name in owners)
 
 
-@dataclass(frozen=True)
-class PlaceTexts:
-    """Embedded descriptions of a vocabulary: made once, for all lesions.
-
-    Attributes:
-        coarse: Of the coarse places, by the model of the coarse stage.
-        fine: Of all fine words, by that of the fine stage.
-    """
-
-    coarse: Float[Tensor, "k e"]
-    fine: Float[Tensor, "w f"] | None
-
-
 def embed_words(
     vocabulary: PlaceVocabulary,
     words: Sequence[str],
@@ -235,7 +220,7 @@ def embed_words(
 
 
 def _probabilities(cosine: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
-    return (SCALE * cosine.float()).softmax(dim=-1)
+    return (INFERENCE_SCALE * cosine.float()).softmax(dim=-1)
 
 
 def _ranked(words: Sequence[str], values: Float[Tensor, " k"]) -> list[tuple[str, float]]:
