@@ -46,6 +46,9 @@ class TextTokenizer(ABC):
         num_truncated: Texts cut so far by this tokenizer (each worker process has its own).
     """
 
+    pad_is_a_word = False
+    """Whether the id that fills short texts also stands for a word of them."""
+
     def __init__(self, context_length: int, padding: Padding) -> None:
         if context_length < 2:
             raise ValueError(
@@ -93,7 +96,8 @@ class TextTokenizer(ABC):
         for row, ids in enumerate(rows):
             input_ids[row, : len(ids)] = torch.tensor(ids)
             attention_mask[row, : len(ids)] = True
-        if all(ids[-1] != self.pad_id for ids in rows):  # some models end texts with that id
+        # some models end texts with that id
+        if not self.pad_is_a_word and all(ids[-1] != self.pad_id for ids in rows):
             attention_mask &= input_ids != self.pad_id  # a [PAD] written in a text, as published
         return Tokens(input_ids, attention_mask)
 
@@ -155,7 +159,7 @@ class WordPieceTokenizer(TextTokenizer):
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
         self._count_cuts([len(row) for row in rows])
         end = self._ids["[SEP]"]
-        return [_cut(row, self.context_length, end) for row in rows]
+        return [cut_row(row, self.context_length, end) for row in rows]
 
 
 class HFTokenizer(TextTokenizer):
@@ -211,7 +215,8 @@ class HFTokenizer(TextTokenizer):
         return {name: value for name, value in self.__dict__.items() if name != "_tokenizer"}
 
 
-def _cut(row: list[int], context_length: int, end: int) -> list[int]:
+def cut_row(row: list[int], context_length: int, end: int) -> list[int]:
+    """Cut the ids of a text that is too long, and end them."""
     return row if len(row) <= context_length else [*row[: context_length - 1], end]
 
 
