@@ -85,7 +85,8 @@ CLIP = RuleTable(
 CLIP_ALONE = replace(CLIP, carried=rf"{CLIP.carried}|teacher\..+")
 """The same without a teacher, as it is evaluated: that of a file is left alone."""
 
-TOWER_PREFIXES = tuple(f"model.vision_tower.vision_tower_stage{stage}." for stage in (1, 2))
+_TOWER = "model.vision_tower.vision_tower_stage"
+TOWER_PREFIXES = (f"{_TOWER}1.", f"{_TOWER}2.")
 """Of both image towers in the language model that sees."""
 
 TOWERS = RuleTable(

@@ -55,9 +55,10 @@ CONFIG = {
 def published_clip(model: HSENetCLIP) -> dict[str, Tensor]:
     """Give a model its published names, and BERT's pooler, which no model of ours has."""
     weights = {name: t.clone() for name, t in to_published(model.state_dict(), CLIP).items()}
+    width = model.text_projection.get_parameter("weight").shape[1]
     for prefix in ["", TEACHER_PREFIX] if model.teacher is not None else [""]:
-        weights[f"{prefix}language_encoder.pooler.dense.weight"] = torch.randn(6, 6)
-        weights[f"{prefix}language_encoder.pooler.dense.bias"] = torch.randn(6)
+        weights[f"{prefix}language_encoder.pooler.dense.weight"] = torch.randn(width, width)
+        weights[f"{prefix}language_encoder.pooler.dense.bias"] = torch.randn(width)
     return weights
 
 

@@ -13,6 +13,7 @@ from medvlp.checkpoints.adapter import CheckpointMismatchError, to_published
 from medvlp.checkpoints.hsenet_rules import CLIP
 from medvlp.checkpoints.init import SecondStageInit
 from medvlp.models.hsenet_clip import HSENetCLIP
+from tests.checkpoints.hsenet_files import published_clip, write_folder
 from tests.systems.dual_stage_runs import make_clip, make_stage2
 
 _SLICES = ("vision.slice_attention.", "vision.patch_score.")
@@ -58,6 +59,27 @@ def test_the_model_may_start_from_another_file(tmp_path: Path, caplog: pytest.Lo
     _assert_filled(model, other)
     _assert_filled(model, first, "teacher.")
     assert "kept their own start: vision.patch_score.bias" in caplog.text
+
+
+def test_published_folders_are_a_start(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    first, other, model = make_clip(seed=3), make_clip(seed=4), make_stage2()
+    stage1 = write_folder(tmp_path / "stage1", published_clip(first))
+    m3d = write_folder(tmp_path / "m3d", published_clip(other), "pytorch_model.bin")
+    with caplog.at_level(logging.INFO):
+        report = SecondStageInit(str(stage1), student=str(m3d))(model)
+    _assert_filled(model, first, "teacher.")
+    _assert_filled(model, other)
+    assert len(report.missing) == 12 and all(n.startswith(_SLICES) for n in report.missing)
+    assert f"kept their own start: {', '.join(report.missing)}" in caplog.text
+    assert caplog.text.count("pretrained_model=/home/someone/stage1") == 2  # once for each folder
+
+
+def test_a_file_under_our_names_may_hold_the_pooler(tmp_path: Path):
+    first, model = make_clip(seed=3), make_stage2()
+    pooler = {"text.encoder.pooler.dense.bias": torch.ones(6)}
+    torch.save(first.state_dict() | pooler, tmp_path / "converted.pt")
+    SecondStageInit(str(tmp_path / "converted.pt"))(model)
+    _assert_filled(model, first)
 
 
 def test_without_a_teacher_the_model_is_filled_alone(tmp_path: Path):

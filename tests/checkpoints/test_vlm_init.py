@@ -12,6 +12,7 @@ from medvlp.checkpoints.hsenet_rules import VISION
 from medvlp.checkpoints.vlm_init import TowersInit
 from medvlp.config import config_dir
 from medvlp.models.hsenet_vlm import HSENetVLM
+from tests.checkpoints.hsenet_files import write_folder
 from tests.models.tiny_vlm import make_vlm
 
 OURS = ("teacher.vision.", "vision.")
@@ -75,6 +76,22 @@ def test_published_files_fill_both_towers(tmp_path, prefixes):
     torch.save(towers(source(), prefixes, published=True), tmp_path / "published.bin")
     model = make_vlm()
     TowersInit(str(tmp_path / "published.bin"))(model)
+    assert same_towers(model, source())
+
+
+@pytest.mark.parametrize("form", ["model.safetensors", "model.safetensors.index.json"])
+def test_a_published_folder_fills_both_towers(tmp_path, form):
+    tensors = towers(source(), PUBLISHED[0], published=True)
+    write_folder(tmp_path / "stage2", tensors, form)
+    model = make_vlm()
+    TowersInit(str(tmp_path / "stage2"))(model)
+    assert same_towers(model, source())
+
+
+def test_both_towers_under_our_names_are_taken(tmp_path):
+    torch.save(towers(source(), ("vision.", "guided_vision."), published=False), tmp_path / "t.pt")
+    model = make_vlm()
+    TowersInit(str(tmp_path / "t.pt"))(model)
     assert same_towers(model, source())
 
 
