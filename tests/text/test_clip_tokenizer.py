@@ -49,7 +49,7 @@ def test_merges_of_ones_own(tmp_path: Path) -> None:
     assert tokenizer.vocab_size == 512 + 2 + 2
     copy = pickle.loads(pickle.dumps(tokenizer))
     assert copy(["cat"]).input_ids.tolist() == [[514, 513, 515]]
-    with pytest.raises(FileNotFoundError, match="leave tokenizer.merges out"):
+    with pytest.raises(FileNotFoundError, match=r"leave tokenizer\.merges out"):
         ClipTokenizer(str(tmp_path / "absent.txt"))
     (tmp_path / "wrong.txt").write_text("one two three\n", encoding="utf-8")
     with pytest.raises(ValueError, match="is no file of merges: 1 lines"):
