@@ -79,15 +79,14 @@ def evaluation_tree(
     return tree
 
 
-def lightning_config(tree: dict[str, Any], weights: str | None = None) -> dict[str, Any]:
+def lightning_config(tree: dict[str, Any], init: dict[str, Any] | None = None) -> dict[str, Any]:
     """Rewrite a resolved tree for LightningCLI: Trainer arguments, model and data classes.
 
     Args:
         tree: Of the run; what its training started from, and a teacher beside it, are left out.
-        weights: A published weight file to evaluate.
+        init: What fills the model before an evaluation.
     """
     alone = {"teacher": None} if "teacher" in tree["system"] else {}
-    init = weights and PUBLISHED_WEIGHTS | {"path": weights}
     system = tree["system"] | alone | {"init": init}
     trainer = config.to_class_path(tree["trainer"])["init_args"]
     trainer["callbacks"] = [config.to_class_path(node) for node in tree["callbacks"].values()]
@@ -112,19 +111,16 @@ def run(arguments: Sequence[str]) -> None:
     from lightning.pytorch.cli import LightningCLI
 
     from medvlp.callbacks.provenance import Provenance
-    from medvlp.checkpoints.model_configs import without_pretrained
 
     lightning_noise.hush()
     provenance = Provenance(tree, config.plain(source), allow_recipe=allow_recipe)
-    published = checkpoint if checkpoint is not None and _is_published(checkpoint) else None
-    if checkpoint is not None:
-        tree["system"]["model"] = without_pretrained(tree["system"]["model"])
+    init = None if checkpoint is None else _take_weights(checkpoint, tree)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tree.yaml"
-        rewritten = {subcommand: lightning_config(tree, published)}
+        rewritten = {subcommand: lightning_config(tree, init)}
         file.write_text(yaml.safe_dump(rewritten, sort_keys=False))
         options = ["--config", str(file), subcommand, *rest]
-        if checkpoint is not None and published is None:
+        if checkpoint is not None and init is None:
             options += [f"--ckpt_path={checkpoint}", "--weights_only=true"]
         if subcommand != "predict":
             options.append("--verbose=false")  # the results have a table of their own
@@ -176,10 +172,23 @@ def _with_run_folder(overrides: Sequence[str], subcommand: str, data: str | None
     return [*overrides, f"paths.run=${{paths.outputs}}/${{name}}/{folder}"]
 
 
-def _is_published(checkpoint: str) -> bool:
-    from medvlp.checkpoints.files import open_weights
+def _take_weights(checkpoint: str, tree: dict[str, Any]) -> dict[str, Any] | None:
+    """Make room for the weights of a checkpoint in a tree.
 
-    return not open_weights(checkpoint).layout.lightning
+    Returns:
+        What fills the model from a published file; None for a checkpoint of ours, which Lightning
+        reads.
+    """
+    from medvlp.checkpoints.files import open_weights
+    from medvlp.checkpoints.model_configs import without_pretrained
+    from medvlp.checkpoints.vlm_adapter import adapter_start
+
+    file = open_weights(checkpoint)
+    adapter = adapter_start(file, tree)
+    if adapter is not None:  # over pretrained weights of the language model
+        return adapter
+    tree["system"]["model"] = without_pretrained(tree["system"]["model"])
+    return None if file.layout.lightning else PUBLISHED_WEIGHTS | {"path": checkpoint}
 
 
 def _carried_tree(checkpoint: str) -> dict[str, Any]:

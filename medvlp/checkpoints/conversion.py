@@ -15,7 +15,7 @@ from medvlp.checkpoints.files import WeightFile
 from medvlp.checkpoints.fingerprint import weights_hash
 from medvlp.checkpoints.model_configs import build_model
 from medvlp.checkpoints.published_systems import system_of
-from medvlp.checkpoints.systems import check_weights, differences, table_for
+from medvlp.checkpoints.systems import check_weights, differences, part_of, table_for
 from medvlp.checkpoints.verification import misfit
 
 Names = Literal["ours", "published", "open_clip"]
@@ -75,7 +75,7 @@ def convert_file(
         ValueError: If the weights do not fit the model, or the target cannot be written.
     """
     require_target(target, layout, force=force)
-    model = build_model(tree, only_shapes=True)
+    model = part_of(build_model(tree, only_shapes=True), file.tensors)
     mapped, report = check_weights(model, file.tensors)
     if not report.complete:
         raise ValueError(f"{file.path} {misfit(report, differences(model, file.tensors))}")
@@ -91,7 +91,7 @@ def convert_file(
         "names": names,
         "layout": layout,
         "tensors": len(tensors),
-        "kept, though the model has no use for it": [n for n, found in beside.items() if found],
+        "kept without use": [name for name, found in beside.items() if found],
         "left out": [name for name, found in beside.items() if not found],
         "weights hash": weights_hash(tensors),
     }

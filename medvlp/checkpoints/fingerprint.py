@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from medvlp.checkpoints.adapter import StateDict
 from medvlp.models.fvlm import FVLM
 from medvlp.models.hsenet_clip import HSENetCLIP
+from medvlp.models.hsenet_vlm import HSENetVLM
 from medvlp.models.two_tower import TwoTower
 from medvlp.types import Size3D, Tokens
 from medvlp.vision.anatomy_vit import AnatomyViT
@@ -103,6 +104,9 @@ def _image_rows(model: nn.Module) -> Tensor:
         return model(_waves(model.image_size, 3))
     if isinstance(model, VolumeViT):
         return model(*_fixed_volume(model))
+    if isinstance(model, HSENetVLM):  # what the language model reads, a row for each packer
+        packed = model.pack(model.look(*_fixed_volume(model.guided_vision)))[0]
+        return torch.stack([tokens.mean(0) for tokens in packed.tensor_split(2)])
     if isinstance(model, FVLM):
         image, num_scans = fixed_study(model)
         mask = _fixed_mask(image, len(model.organs))

@@ -18,6 +18,16 @@ from medvlp.checkpoints.hsenet_facts import clip_facts, slice_encoder_facts, tow
 from medvlp.checkpoints.hsenet_rules import CLIP, SLICE_ENCODER, TOWER_PREFIXES, TOWERS
 from medvlp.checkpoints.hsenet_rules import VISION as HSENET_VISION
 from medvlp.checkpoints.hsenet_rules import VISION_PREFIX as HSENET_PREFIX
+from medvlp.checkpoints.hsenet_vlm import (
+    ADAPTER,
+    VLM,
+    VLM_EXPECTED,
+    AdapterPart,
+    adapter_facts,
+    is_hsenet_vlm,
+    vlm_facts,
+    vlm_table,
+)
 from medvlp.checkpoints.unimed_clip import (
     OPEN_CLIP,
     UNIMED_CLIP,
@@ -117,6 +127,27 @@ SYSTEMS = {
         fits=are_hsenet_towers,
         table=lambda model: TOWERS,
         tables=(TOWERS,),
+        vision=TOWER_PREFIXES[0],
+        vision_table=HSENET_VISION,
+    ),
+    "hsenet_adapter": PublishedSystem(
+        name="hsenet_adapter",
+        source="github.com/YanzhaoShi/HSENet",
+        facts=adapter_facts,
+        fits=lambda model: isinstance(model, AdapterPart),
+        table=lambda model: ADAPTER,
+        tables=(ADAPTER,),
+        vision=TOWER_PREFIXES[0],
+        vision_table=HSENET_VISION,
+        result=VLM_EXPECTED,
+    ),
+    "hsenet_vlm": PublishedSystem(
+        name="hsenet_vlm",
+        source="github.com/YanzhaoShi/HSENet",
+        facts=vlm_facts,
+        fits=is_hsenet_vlm,
+        table=vlm_table,
+        tables=(VLM,),
         vision=TOWER_PREFIXES[0],
         vision_table=HSENET_VISION,
     ),

@@ -21,6 +21,7 @@ from medvlp.checkpoints.adapter import (
     to_published,
 )
 from medvlp.checkpoints.files import open_weights
+from medvlp.checkpoints.hsenet_vlm import adapter_part
 from medvlp.checkpoints.published_systems import (
     OUR_NAMES,
     SYSTEMS,
@@ -28,6 +29,7 @@ from medvlp.checkpoints.published_systems import (
     is_published,
     system_of,
 )
+from medvlp.models.hsenet_vlm import HSENetVLM
 
 
 def recognise(tensors: StateDict) -> tuple[PublishedSystem | None, bool, dict[str, Any]]:
@@ -93,9 +95,10 @@ def load_weights(
         )
     except CheckpointMismatchError as error:
         name = str(source) if isinstance(source, (str, Path)) else "the file"
-        raise CheckpointMismatchError(
-            error.report, name=name, differences=differences(model, tensors)
-        ) from None
+        told = differences(model, tensors)
+        if part_of(model, tensors) is not model:
+            told = ["the file is an adapter alone: choose init=adapter", *told]
+        raise CheckpointMismatchError(error.report, name=name, differences=told) from None
 
 
 def load_vision(
@@ -124,8 +127,16 @@ def load_vision(
 
 
 def check_weights(model: nn.Module, tensors: StateDict) -> tuple[dict[str, Tensor], LoadReport]:
-    """Say what `load_weights` would do, without loading."""
-    return compare(model, tensors, table_for(model, tensors))
+    """Say what loading into the part of a model that a file is of would do, without loading."""
+    part = part_of(model, tensors)
+    return compare(part, tensors, table_for(part, tensors))
+
+
+def part_of(model: nn.Module, tensors: StateDict) -> nn.Module:
+    """Return what a file is of: packers and low-rank layers, if it is an adapter, or all."""
+    if isinstance(model, HSENetVLM) and recognise(tensors)[0] is SYSTEMS["hsenet_adapter"]:
+        return adapter_part(model, tensors)
+    return model
 
 
 def differences(model: nn.Module, tensors: StateDict) -> list[str]:

@@ -8,7 +8,7 @@ from medvlp.checkpoints.files import WeightFile
 from medvlp.checkpoints.fingerprint import fingerprint, not_finite, weights_hash
 from medvlp.checkpoints.inspection import CARRIED
 from medvlp.checkpoints.model_configs import build_model
-from medvlp.checkpoints.systems import check_weights, differences, load_weights, naming
+from medvlp.checkpoints.systems import check_weights, differences, load_weights, naming, part_of
 
 
 def verify_file(file: WeightFile, tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,10 +44,13 @@ def verify_file(file: WeightFile, tree: Mapping[str, Any]) -> dict[str, Any]:
     if spoilt:
         result["verdict"] = f"{len(spoilt)} tensors hold NaN or infinity: {', '.join(spoilt[:3])}"
         return result
+    result["verdict"] = f"fits: {len(report.loaded)} tensors loaded, none missing, none left over"
+    if part_of(shapes, file.tensors) is not shapes:
+        result["verdict"] += "; an adapter, over towers and a language model from their own files"
+        return result
     model = build_model(tree)
     load_weights(model, file.tensors)
     result["fingerprint"] = fingerprint(model).to_dict()
-    result["verdict"] = f"fits: {len(report.loaded)} tensors loaded, none missing, none left over"
     return result
 
 
