@@ -29,7 +29,7 @@ def read_scan(
     if lacking := [name for name in arrays if name not in record.arrays]:
         raise ValueError(
             f"{record.path}: the recipe needs {' and '.join(lacking)} beside the scan, and the "
-            "data set states none for it"
+            "data set states none for it; state them, or take a recipe that needs none"
         )
     if record.stack:
         scan = read_nifti_stack(record.path)

@@ -16,10 +16,11 @@ HASH = "data.recipe.slice_encoder.known_hash='0000000000000000'"  # BiomedCLIP i
 CONVERSATION = "data/texts=hsenet_conversation"
 
 
-@pytest.mark.parametrize("name", ["ct_rate_hsenet", "bimcv_r_hsenet"])
+@pytest.mark.parametrize("name", ["ct_rate_hsenet", "bimcv_r_hsenet", "hsenet_json"])
 @pytest.mark.parametrize("more", [[], [CONVERSATION]], ids=["report", "conversation"])
 def test_hydra_and_lightning_build_the_same(name: str, more: list[str], tmp_path: Path) -> None:
-    cfg = config.compose([f"data={name}", f"paths.raw={tmp_path}", HASH, *more], "prepare")
+    more = more if name == "hsenet_json" else [HASH, *more]
+    cfg = config.compose([f"data={name}", f"paths.raw={tmp_path}", *more], "prepare")
     tree = config.resolve(cfg)
     config.check_keys(tree)
     parser = jsonargparse.ArgumentParser()
@@ -30,7 +31,7 @@ def test_hydra_and_lightning_build_the_same(name: str, more: list[str], tmp_path
         assert isinstance(module, VolumeDataModule)
         assert module.recipe.fields == ("image", "slice_features")
         assert isinstance(module.scans.train, EachScan)
-        assert isinstance(module.texts, Conversations if more else PlainReport)
+        assert isinstance(module.texts, Conversations if CONVERSATION in more else PlainReport)
         (augment,) = module.scans.augment
         assert vars(augment)["flip_probs"] == (0, 0, 0)  # published flips leave the slices behind
         assert vars(augment)["intensity_prob"] == 0.5
