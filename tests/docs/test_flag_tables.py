@@ -11,6 +11,7 @@ from medvlp import config, predict
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 HLIP, UNIMED, FVLM = "hlip_ctrate", "unimed_vitb16", "fvlm_ctrate"
 HSENET, HSENET2 = "hsenet_stage1", "hsenet_stage2"
+HSENET_MRG, HSENET_VQA = "hsenet_mrg", "hsenet_vqa"
 BASE = {
     (HLIP, "Published flags: training"): (["experiment=hlip_ctrate"], "train"),
     (HLIP, "Published flags: preparation"): (["data=ct_rate"], "prepare"),
@@ -28,6 +29,11 @@ BASE = {
         ["experiment=hsenet_stage2", "init.path=FILE"],
         "train",
     ),
+    **{
+        (name, f"Published options: {section}"): ([f"experiment={name}", "init.path=FILE"], "train")
+        for name in (HSENET_MRG, HSENET_VQA)
+        for section in ("training", "evaluation")
+    },
 }
 PUBLISHED_COMMAND = (
     "json-root data-root train-data input-info zeroshot-ct-rate zeroshot-template "
@@ -46,6 +52,22 @@ FVLM_CONFIGURATION = (  # what fVLM's run configuration sets
     "lr_sched init_lr min_lr warmup_lr weight_decay max_epoch batch_size_train batch_size_eval "
     "num_workers warmup_steps log_freq seed output_dir amp resume_ckpt_path evaluate train_splits "
     "device world_size dist_url distributed"
+)
+HSENET_VLM_ARGUMENTS = (  # what the argument classes of HSENet's language model have
+    "version model_name_or_path ablation_type model_type freeze_backbone pretrain_mllm "
+    "tune_mm_mlp_adapter is_pretraining pretrain_mm_mlp_adapter pretrained_visual_clip "
+    "resume_mllm_weights image_channel image_size patch_size vision_tower remain_2d3d_ViT_type "
+    "vision_select_layer vision_select_feature freeze_vision_tower mm_projector_type "
+    "use_parallel_projector proj_layer_type proj_layer_num proj_pooling_type proj_pooling_size "
+    "segmentation_module pretrain_seg_module data_root use_training_data cap_data_path is_vqa_mark "
+    "vqa_data_train_path vqa_data_val_path vqa_data_test_path vqa_yn_data_train_path lora_enable "
+    "lora_r lora_alpha lora_dropout lora_weight_path lora_bias cache_dir remove_unused_columns "
+    "model_max_length seed ddp_backend ddp_timeout ddp_find_unused_parameters optim bf16 "
+    "output_dir save_step_names_list num_train_epochs per_device_train_batch_size "
+    "per_device_eval_batch_size gradient_accumulation_steps evaluation_strategy "
+    "eval_accumulation_steps eval_steps save_strategy save_steps save_total_limit learning_rate "
+    "weight_decay warmup_ratio lr_scheduler_type logging_steps gradient_checkpointing "
+    "dataloader_pin_memory dataloader_num_workers report_to"
 )
 HSENET_ARGUMENTS = (  # what the training script and its argument classes of HSENet's stage 2 set
     "language_model_name_or_path version local_loss gather_loss bf16 output_dir num_train_epochs "
@@ -133,6 +155,12 @@ def test_every_argument_of_hsenets_training_is_in_the_tables() -> None:
     tables += rows(HSENET2, "Published options: training")
     named = {option for options, _ in tables for option in re.findall(r"`(\w+)`", options)}
     assert set(HSENET_ARGUMENTS.split()) <= named
+
+
+def test_every_argument_of_hsenets_language_model_is_in_the_table() -> None:
+    table = rows(HSENET_MRG, "Published options: training")
+    named = {option for options, _ in table for option in re.findall(r"`(\w+)`", options)}
+    assert set(HSENET_VLM_ARGUMENTS.split()) <= named
 
 
 def test_what_stands_for_an_option_of_submission_is_in_the_script() -> None:
