@@ -69,7 +69,9 @@ def evaluation_tree(
         FileNotFoundError: If there is no such checkpoint.
     """
     if experiment is not None:
-        return config.compose([f"experiment={experiment}", *overrides])
+        tree = config.compose([f"experiment={experiment}", *overrides])
+        tree.init = None  # training starts there: an evaluation needs no such file
+        return tree
     if checkpoint is None:
         raise config.ConfigError("give --ckpt_path=FILE, --experiment=NAME, or both")
     carried = _carried_tree(checkpoint)
@@ -193,6 +195,11 @@ def _take_weights(checkpoint: str, tree: dict[str, Any]) -> dict[str, Any] | Non
 
 def _carried_tree(checkpoint: str) -> dict[str, Any]:
     """Read the unresolved tree that a checkpoint of ours carries."""
+    from medvlp.checkpoints.exported import CARRIED, is_export
+    from medvlp.checkpoints.files import open_weights
+
+    if is_export(Path(checkpoint)):
+        return open_weights(checkpoint).beside[CARRIED]["source"]
     if Path(checkpoint).is_dir():
         raise config.ConfigError(
             f"{checkpoint} is a folder, as of published weights, which carry no experiment; name "

@@ -126,7 +126,7 @@ def _tree(
     else:
         return dict(carried["config"])
     for key in () if needs_data else OmegaConf.missing_keys(cfg):  # folders are not looked at
-        if key.startswith(("paths.", "data.")):
+        if key.startswith(("paths.", "data.", "init.")):
             OmegaConf.update(cfg, key, "not-used")
     return config.resolve(cfg)
 
