@@ -4,14 +4,16 @@ import json
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 
 from medvlp import predict
 from medvlp.data.readers.registry import read
 from medvlp.data.recipe import Recipe
+from medvlp.models.hsenet_clip import HSENetCLIP
 from medvlp.models.hsenet_vlm import HSENetVLM
-from medvlp.prediction.loaded_model import load_model
+from medvlp.prediction.loaded_model import LoadedModel, load_model
 from medvlp.text.language_model import Ending
 
 from .conftest import write_checkpoint
@@ -37,12 +39,16 @@ def refusal(*arguments: object) -> str:
     return str(error.value)
 
 
+def inputs_of(loaded: LoadedModel, scan: Path) -> dict[str, torch.Tensor]:
+    recipe = cast(Recipe, loaded.recipe)
+    prepared = recipe.prepare(read(scan).restated(modality="CT"))
+    return recipe.inputs(lambda name, region: prepared.arrays[name], {"scan_id": "one"})
+
+
 def answers(checkpoint: Path, scan: Path, questions: list[str]) -> list[str]:
     """Answer each question on its own, from the recipe's pieces."""
     loaded = load_model(checkpoint)
-    recipe, model = cast(Recipe, loaded.recipe), cast(HSENetVLM, loaded.model)
-    prepared = recipe.prepare(read(scan).restated(modality="CT"))
-    inputs = recipe.inputs(lambda name, region: prepared.arrays[name], {"scan_id": "one"})
+    model, inputs = cast(HSENetVLM, loaded.model), inputs_of(loaded, scan)
     ending = Ending(6, (loaded.tokenizer.end_id, 5), loaded.tokenizer.pad_id)
     ids = [
         model.generate(
@@ -93,3 +99,22 @@ def test_what_does_not_suit_the_model_is_refused(
     assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match="is a model of language"):
         load_model(writer).two_tower  # noqa: B018
+
+
+def test_the_second_stage_embeds_a_scan_with_its_slices(chest_scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    checkpoint = write_checkpoint(
+        tmp_path / "two.ckpt", {}, "init=none", experiment="hsenet_stage2"
+    )
+    run(chest_scan, "--ckpt", checkpoint, "--out", out, "--prompt", "There is pleural effusion.")
+    loaded = load_model(checkpoint)
+    model, inputs = cast(HSENetCLIP, loaded.model), inputs_of(loaded, chest_scan)
+    image, slices = inputs["image"][None], inputs["slice_features"][None]
+    with torch.no_grad():
+        with_them, without = (
+            model.embed_image(image, torch.tensor([1]), features)[0].numpy()
+            for features in (slices, torch.zeros_like(slices))
+        )
+    found = np.load(out / "embedding.npy")
+    np.testing.assert_allclose(found, with_them, atol=1e-6)
+    assert np.abs(found - without).max() > 1e-4

@@ -93,7 +93,7 @@ def test_it_learns_answers_and_writes_them(tmp_path: Path) -> None:
     validate(system, batch)
     assert system.results["exact"].metrics() == {"exact": 1.0}
     (told,) = validate(system, batch, "predict")
-    assert told["generated"] == ANSWERS and told["question"] == QUESTIONS
+    assert told["generated"] == told["truth"] == ANSWERS and told["question"] == QUESTIONS
     for before, after in zip(frozen, system.model.guided_vision.parameters(), strict=True):
         assert torch.equal(before, after)
 
