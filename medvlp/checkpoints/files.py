@@ -14,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.serialization import safe_globals
 
+from medvlp.checkpoints.encrypted import MAGIC
+from medvlp.checkpoints.exported import is_export, read_export
 from medvlp.checkpoints.folders import look_into
 
 Container = Literal["pytorch", "safetensors"]
@@ -133,6 +135,9 @@ def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _open_folder(folder: Path) -> WeightFile:
+    if is_export(folder):
+        tensors, beside, files = read_export(folder, _read_safetensors)
+        return WeightFile(folder, tensors, Layout("safetensors"), beside, files)
     found = look_into(folder)
     parts = [open_weights(file) for file in found.files]
     tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
@@ -199,6 +204,11 @@ def _container_of(path: Path) -> Container:
         )
     if head.startswith(b"version https://git-lfs"):
         raise ValueError(f"{path} is a Git LFS pointer, not weights; run git lfs pull there")
+    if head.startswith(MAGIC):
+        raise ValueError(
+            f"{path} is encrypted; with its key in a file, python -m medvlp.checkpoints decrypt "
+            f"{path} params.pth --key-file FILE writes the weights that are within"
+        )
     if head.startswith(b"PK") and not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is cut off after {size:,} bytes; download or copy it again")
     return "safetensors" if head[8:9] == b"{" else "pytorch"
