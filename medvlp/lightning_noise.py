@@ -7,7 +7,8 @@ import warnings
 
 def hush() -> None:
     """Silence its use of deprecated interfaces, misleading advice, and its advertisement."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.WARNING)
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     for message in (
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated",
