@@ -88,6 +88,7 @@ class HSENetVLM(nn.Module):
         if freeze_vision:
             self.vision.requires_grad_(False)
             self.guided_vision.requires_grad_(False)
+        self.train()  # a Trainer leaves the modes of modules as they come
 
     @property
     def num_image_tokens(self) -> int:

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from medvlp.evaluation.protocol import Evaluation
 from medvlp.evaluation.written_answers import write_answers
-from medvlp.models.hsenet_vlm import HSENetVLM
+from medvlp.models.hsenet_vlm import HSENetVLM, TowerTokens
 from medvlp.optim.groups import NO_DECAY, OptimizerCallable
 from medvlp.systems.base import BaseSystem
 from medvlp.systems.finite_guard import FiniteGuard
+from medvlp.systems.tower_memory import TowerMemory
 from medvlp.text.conversation_tokenizer import ConversationTokenizer
 from medvlp.types import VolumeBatch
 
@@ -30,9 +31,11 @@ class HSENetVLMSystem(BaseSystem):
         stop_ids: Ids that end an answer beside the tokenizer's own end.
         no_decay: Parts of the names of parameters without weight decay.
         init: Fills the model before a fresh run, see `medvlp.checkpoints.vlm_init`.
+        memory: Remembers what the towers said of volumes; they must be frozen.
 
     Raises:
-        ValueError: If tokenizer and model disagree on image tokens or vocabulary.
+        ValueError: If tokenizer and model disagree on image tokens or vocabulary, or towers that
+            change are to be remembered.
 
     Reference: HSENet (arXiv 2506.09634); its code, github.com/YanzhaoShi/HSENet.
     """
@@ -51,6 +54,7 @@ class HSENetVLMSystem(BaseSystem):
         stop_ids: Sequence[int] = (),
         no_decay: Sequence[str] = NO_DECAY,
         init: Callable[[nn.Module], Any] | None = None,
+        memory: TowerMemory | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -66,7 +70,13 @@ class HSENetVLMSystem(BaseSystem):
                 f"packers make {model.num_image_tokens} tokens; set tokenizer.num_image_tokens="
                 f"{model.num_image_tokens}"
             )
+        if memory is not None and (not model.freeze_vision or model.compat is not None):
+            raise ValueError(
+                "a memory of towers that learn, or whose dropout is active, would be wrong; set "
+                "system.memory=null, or model.freeze_vision=true and model.compat=null"
+            )
         self.tokenizer = tokenizer
+        self.memory = memory
         self.max_new_tokens = max_new_tokens
         self.stop_ids = tuple(stop_ids)
         self.guard = FiniteGuard()
@@ -98,7 +108,11 @@ class HSENetVLMSystem(BaseSystem):
                 "a ConversationTokenizer"
             )
         output = self.model(
-            batch["image"], batch["num_scans"], batch.get("slice_features"), batch["conversation"]
+            batch["image"],
+            batch["num_scans"],
+            batch.get("slice_features"),
+            batch["conversation"],
+            self._look(batch),
         )
         self.guard.check(output.loss, output.image_tokens, batch["study_id"])
         size = len(batch["study_id"])
@@ -134,9 +148,7 @@ class HSENetVLMSystem(BaseSystem):
             )
         questions = self._questions(batch)
         with torch.no_grad():
-            towers = self.model.look(
-                batch["image"], batch["num_scans"], batch.get("slice_features")
-            )
+            towers = self._look(batch)
         return write_answers(
             self.model,
             self.tokenizer,
@@ -153,6 +165,12 @@ class HSENetVLMSystem(BaseSystem):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Never write weights that a non-finite loss has reached."""
         self.guard.settle()
+
+    def _look(self, batch: VolumeBatch) -> TowerTokens:
+        scans = (batch["image"], batch["num_scans"], batch.get("slice_features"))
+        if self.memory is None:
+            return self.model.look(*scans)
+        return self.memory.look(self.model.look, *scans)
 
     def _questions(self, batch: VolumeBatch) -> list[str]:
         if "question" not in batch:
