@@ -44,7 +44,8 @@ def verify_file(file: WeightFile, tree: Mapping[str, Any]) -> dict[str, Any]:
     if spoilt:
         result["verdict"] = f"{len(spoilt)} tensors hold NaN or infinity: {', '.join(spoilt[:3])}"
         return result
-    result["verdict"] = f"fits: {len(report.loaded)} tensors loaded, none missing, none left over"
+    left = f"{len(report.ignored)} ignored by name" if report.ignored else "none left over"
+    result["verdict"] = f"fits: {len(report.loaded)} tensors loaded, none missing, {left}"
     if part_of(shapes, file.tensors) is not shapes:
         result["verdict"] += "; an adapter, over towers and a language model from their own files"
         return result

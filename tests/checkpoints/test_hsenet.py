@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from torch import Tensor
 
+from medvlp import config
 from medvlp.checkpoints.adapter import CheckpointMismatchError, to_published
 from medvlp.checkpoints.files import open_weights
 from medvlp.checkpoints.fingerprint import fingerprint
@@ -72,6 +74,9 @@ def test_inspect_and_verify_tell_one_kind_from_another(
     assert answer["names"] == "published" and answer["tensors"] == len(weights)
     assert answer["beside"]["model_type"] == "m3d_clip_stage2"
     first = told(capsys, "verify", source, *TINY[kind])
+    poolers = {"stage 1": 2, "stage 2": 4, "stage 2 without its teacher": 2 + 56}.get(kind, 0)
+    left = f"{poolers} ignored by name" if poolers else "none left over"
+    assert first["verdict"].endswith(f"none missing, {left}")
     assert first["fits"] and first["keys"]["missing"] == first["keys"]["unexpected"] == []
     name = next(name for name in weights if name.endswith("blocks.1.norm1.bias"))
     torch.save(weights | {name: weights[name] + 1}, tmp_path / "other.bin")
@@ -80,6 +85,16 @@ def test_inspect_and_verify_tell_one_kind_from_another(
     assert rows == (2 if kind == "towers" else 1)
     assert first["fingerprint"]["hash"] != second["fingerprint"]["hash"]
     assert bool(first["fingerprint"]["text"]) is kind.startswith("stage")
+
+
+@pytest.mark.parametrize("kind", ["towers", "slices"])
+def test_towers_alone_are_built_by_lightning_cli_too(kind: str) -> None:
+    _, name, *sizes = TINY[kind]
+    tree = model_tree(name, sizes)
+    parser = ArgumentParser()
+    parser.add_argument("--model", type=torch.nn.Module)
+    parsed = parser.parse_object({"model": config.to_class_path(tree)})
+    assert str(parser.instantiate(parsed).model) == str(build_model(tree))
 
 
 def test_our_names_are_recognised() -> None:
