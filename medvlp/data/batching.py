@@ -1,6 +1,7 @@
 """How the samples of an epoch are grouped into global batches."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +19,14 @@ class SampleFacts:
         text_length: Characters of each sample's report.
         digest: Hash of all this and of the sample ids: an interrupted epoch goes on only with the
             same samples.
+        places: Of samples that are lesions at one place each: the lesion (study and lesion id),
+            its coarse place and fine word. Empty for others.
     """
 
     num_scans: Int[ndarray, " s"]
     text_length: Int[ndarray, " s"]
     digest: str = ""
+    places: Sequence[tuple[str, str, str]] = ()
 
     @classmethod
     def uniform(cls, num_samples: int) -> "SampleFacts":
@@ -34,7 +38,13 @@ class SampleFacts:
 
 
 class Batching(ABC):
-    """Cuts an order of samples into global batches: the same for any number of ranks."""
+    """Cuts an order of samples into global batches: the same for any number of ranks.
+
+    Attributes:
+        repeats: Whether an epoch may show a sample more than once; it then looks anew each time.
+    """
+
+    repeats = False
 
     @abstractmethod
     def check(self, facts: SampleFacts, batch_size: int, *, world_size: int) -> None:

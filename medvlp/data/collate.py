@@ -140,10 +140,11 @@ def _packed(samples: Sequence[Sample]) -> dict[str, Tensor]:
 
 
 def _of_organs(units: Sequence[TextUnit]) -> dict[str, Tensor]:
-    """Say which organs texts are about; nothing if they are about whole studies."""
+    """Say which organs texts are about, and which are equal; nothing of whole studies' texts."""
     about = sum(unit.organ >= 0 for unit in units)
+    captions = {"text_caption": torch.tensor([unit.caption for unit in units])}
     if not about:
-        return {}
+        return captions if units and all(unit.caption >= 0 for unit in units) else {}
     if about < len(units):
         raise ValueError(
             f"{about} of {len(units)} texts of a batch are about an organ and the others about "
@@ -152,7 +153,7 @@ def _of_organs(units: Sequence[TextUnit]) -> dict[str, Tensor]:
     return {
         "text_organ": torch.tensor([unit.organ for unit in units]),
         "text_normal": torch.tensor([unit.normal for unit in units]),
-        "text_caption": torch.tensor([unit.caption for unit in units]),
+        **captions,
     }
 
 

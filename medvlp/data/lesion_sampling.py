@@ -84,6 +84,14 @@ class LesionIndex:
         """Count the pairs of coarse place and fine word that can be drawn."""
         return sum(len(self.coarse[word]) for words in self._words for word in words)
 
+    def require_words(self, batch_size: int) -> None:
+        """Raise a ValueError unless a batch can have different coarse places."""
+        _require(self.num_words, batch_size, "coarse places")
+
+    def require_pairs(self, batch_size: int) -> None:
+        """Raise a ValueError unless a batch can have different pairs."""
+        _require(self.num_pairs, batch_size, "pairs of coarse place and fine word")
+
     def draw_region(self, generator: np.random.Generator) -> list[str]:
         """Draw a body region by its weight, and return its coarse places."""
         place = int(np.searchsorted(self._bounds, generator.random(), side="right"))
@@ -103,7 +111,7 @@ def draw_coarse(
 
     Reference: HCL-AL (Gao et al., IEEE TMI 2025), published coarse training.
     """
-    _require(index.num_words, batch_size, "coarse places")
+    index.require_words(batch_size)
     words: dict[str, None] = {}
     while len(words) < batch_size:
         for _ in range(num_regions):
@@ -124,7 +132,7 @@ def draw_fine(
 
     Reference: HCL-AL (Gao et al., IEEE TMI 2025), published fine training.
     """
-    _require(index.num_pairs, batch_size, "pairs of coarse place and fine word")
+    index.require_pairs(batch_size)
     seed = index.tags[_one(index.lesions(_one(index.draw_region(generator), generator)), generator)]
     near = [
         (coarse, fine)

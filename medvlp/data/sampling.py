@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from itertools import repeat
+from itertools import count, repeat
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,10 +13,17 @@ from medvlp.data.manifest import Row
 
 
 class SampleKey(NamedTuple):
-    """Names one sample of one epoch; all chance in the sample follows from it and the seed."""
+    """Names one sample of one epoch; all chance in the sample follows from it and the seed.
+
+    Attributes:
+        epoch: From 0.
+        sample: Its number.
+        batch: Number of its batch where an epoch may show a sample more than once, else 0.
+    """
 
     epoch: int
     sample: int
+    batch: int = 0
 
 
 class GlobalBatchSampler(Sampler[list[SampleKey]]):
@@ -79,7 +86,9 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         return len(self.global_batches())
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        return map(self._own, self.global_batches()[self.first_batch :], repeat(self.epoch))
+        first, batches = self.first_batch, self.global_batches()
+        numbers = count(first) if self.batching.repeats else repeat(0)
+        return map(self._own, batches[first:], repeat(self.epoch), numbers)
 
     def global_batches(self) -> list[np.ndarray]:
         """List the samples of every batch of the epoch, over all ranks."""
@@ -91,11 +100,11 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         batches = self.batching.batches(order, facts, self.batch_size, generator=chance)
         return batches[: len(self)] if self.drop_last else batches
 
-    def _own(self, batch: np.ndarray, epoch: int) -> list[SampleKey]:
+    def _own(self, batch: np.ndarray, epoch: int, number: int) -> list[SampleKey]:
         """Return this rank's part of a batch; it is never empty."""
         local = -(-len(batch) // self.world_size)
         places = np.arange(self.rank * local, (self.rank + 1) * local) % len(batch)
-        return [SampleKey(epoch, int(index)) for index in batch[places]]
+        return [SampleKey(epoch, int(index), number) for index in batch[places]]
 
     def describe(self) -> dict[str, Any]:
         """Name all that the global batches of an epoch follow from."""
@@ -110,7 +119,8 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
 
 def sample_generator(seed: int, key: SampleKey) -> np.random.Generator:
     """Make the source of all chance in one sample: text, scan, augmentation."""
-    return np.random.default_rng((seed, key.epoch, 1, key.sample))
+    again = (key.batch,) if key.batch else ()
+    return np.random.default_rng((seed, key.epoch, 1, key.sample, *again))
 
 
 class SampleSpec(NamedTuple):
@@ -210,6 +220,22 @@ class EachLesion(RandomScan):
         return _about(study, "lesions", "lesion_id")
 
 
+class EachPlace(RandomScan):
+    """Every place of every lesion is a sample of its own: a lesion at two places gives two."""
+
+    def samples(self, study: Row) -> list[SampleSpec]:
+        """Make one sample per lesion and place; lesions without a place give none."""
+        return [
+            spec._replace(
+                sample_id=f"{spec.sample_id}#{number}",
+                target={**spec.target, "place": place, "coarse": coarse, "fine": fine},
+            )
+            for spec in _about(study, "lesions", "lesion_id")
+            if spec.target is not None and spec.target["coarse"]
+            for number, (place, coarse, fine) in enumerate(_places(spec.target))
+        ]
+
+
 class EachQuestion(RandomScan):
     """Every question is a sample of its own, on one scan of its study; others give none."""
 
@@ -233,6 +259,12 @@ class RandomQuestion(RandomScan):
 
 def _whole(study: Row) -> SampleSpec:
     return SampleSpec(study["study_id"], tuple(range(len(study["scans"]))))
+
+
+def _places(lesion: Row) -> list[tuple[str, str, str]]:
+    """List name, coarse place and fine word of each place of a lesion; tables join them."""
+    columns = (str(lesion[key]).split(",") for key in ("place", "coarse", "fine"))
+    return list(zip(*columns, strict=True))
 
 
 def _about(study: Row, targets: str, id_key: str | None) -> list[SampleSpec]:

@@ -187,6 +187,7 @@ def _list_samples(
 ) -> tuple[np.ndarray, np.ndarray, SampleFacts]:
     """Return the manifest row of each sample, its number within the study, and the facts."""
     counts, num_scans, text_length = [], [], []
+    places: list[tuple[str, str, str]] = []
     digest, unused = hashlib.blake2b(digest_size=16), np.random.default_rng(0)
     for row in rows:
         study = manifest[int(row)]
@@ -195,9 +196,19 @@ def _list_samples(
         counts.append(len(specs))
         num_scans += [len(scans.choose(spec.scans, unused)) for spec in specs]
         text_length += [length] * len(specs)
+        targets = ((spec.target or {}) for spec in specs)
+        # one place each: of several, no batch could say which is meant
+        tagged = [row for row in targets if row.get("coarse") and "," not in row["coarse"]]
+        places += [
+            (f"{study['study_id']}/{row['lesion_id']}", row["coarse"], row["fine"])
+            for row in tagged
+        ]
         digest.update(repr([(*spec[:2], length) for spec in specs]).encode())
     facts = SampleFacts(
-        np.asarray(num_scans, np.int64), np.asarray(text_length, np.int64), digest.hexdigest()
+        np.asarray(num_scans, np.int64),
+        np.asarray(text_length, np.int64),
+        digest.hexdigest(),
+        places if len(places) == len(num_scans) else (),
     )
     nth = np.concatenate([np.arange(count) for count in counts] or [np.arange(0)])
     return np.repeat(np.asarray(rows, np.int64), counts), nth, facts
