@@ -5,7 +5,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medvlp.checkpoints.hsenet_rules import TEACHER_PREFIX, TOWER_PREFIXES, VISION_PREFIX
+from medvlp.checkpoints.hsenet_rules import (
+    TEACHER_PREFIX,
+    TOWER_PREFIXES,
+    VISION_PREFIX,
+    unwrapped,
+)
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -49,7 +54,7 @@ def clip_facts(shapes: Shapes) -> dict[str, Any] | None:
 
 def towers_facts(shapes: Shapes) -> dict[str, Any] | None:
     """Read the configuration of both image towers under the names of the language model."""
-    shapes = {re.sub(r"^(base_model\.model\.)?(?=model\.)", "", n): s for n, s in shapes.items()}
+    shapes = {unwrapped(name): shape for name, shape in shapes.items()}
     plain, guided = (_tower_facts(shapes, prefix) for prefix in TOWER_PREFIXES)
     if plain is None or guided is None or not all(n.startswith(TOWER_PREFIXES) for n in shapes):
         return None

@@ -3,6 +3,7 @@
 Reference: the released checkpoints of github.com/YanzhaoShi/HSENet.
 """
 
+import re
 from dataclasses import replace
 
 from medvlp.checkpoints.adapter import (
@@ -89,11 +90,18 @@ _TOWER = "model.vision_tower.vision_tower_stage"
 TOWER_PREFIXES = (f"{_TOWER}1.", f"{_TOWER}2.")
 """Of both image towers in the language model that sees."""
 
+_PREFIXED = r"(base_model\.model\.)?(model\.)?(vision_tower\..+)"
+
 TOWERS = RuleTable(
     (
         *nested(VISION_RULES, TOWER_PREFIXES[0], "vision."),
         *nested(VISION_RULES, TOWER_PREFIXES[1], "guided_vision."),
     ),
-    aliases={r"(base_model\.model\.)?(model\.)?(vision_tower\..+)": r"model.\3"},
+    aliases={_PREFIXED: r"model.\3"},
 )
 """Both image towers alone, as the language model names them."""
+
+
+def unwrapped(name: str) -> str:
+    """Give a tower within a language model the name that it has without PEFT."""
+    return re.sub(_PREFIXED, r"model.\3", name)

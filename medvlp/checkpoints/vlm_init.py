@@ -20,6 +20,7 @@ from medvlp.checkpoints.hsenet_rules import (
     TOWER_PREFIXES,
     VISION_PREFIX,
     VISION_RULES,
+    unwrapped,
 )
 from medvlp.checkpoints.published_systems import OUR_NAMES
 from medvlp.models.hsenet_vlm import HSENetVLM
@@ -82,7 +83,7 @@ class TowersInit:
                 f"init=towers fills both towers of an HSENetVLM, a {type(model).__name__} came; "
                 "choose init=none, or a model such as hsenet_phi4"
             )
-        tensors = open_weights(self.path).tensors
+        tensors = {unwrapped(n): tensor for n, tensor in open_weights(self.path).tensors.items()}
         layout = self._layout_of(tensors)
         towers = nn.ModuleDict({"vision": model.vision, "guided_vision": model.guided_vision})
         part = {

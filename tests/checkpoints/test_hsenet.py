@@ -104,6 +104,15 @@ def test_our_names_are_recognised() -> None:
         assert facts == recognise(published_clip(model))[2]
 
 
+@pytest.mark.parametrize("outside", ["", "base_model.model.model."])
+def test_towers_are_known_however_they_are_wrapped(outside: str) -> None:
+    weights = published("towers")
+    wrapped = {outside + name.removeprefix("model."): t for name, t in weights.items()}
+    system, ours, facts = recognise(wrapped)
+    assert system is not None and (system.name, ours) == ("hsenet_towers", False)
+    assert facts == recognise(weights)[2]
+
+
 def test_an_old_buffer_is_ignored_by_name_and_a_stray_tensor_is_not() -> None:
     weights = published("stage 2")
     for prefix in ("", "stage1_pretrained_CLIP."):

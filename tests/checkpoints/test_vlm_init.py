@@ -18,7 +18,13 @@ from tests.models.tiny_vlm import make_vlm
 OURS = ("teacher.vision.", "vision.")
 PUBLISHED = [
     ("stage1_pretrained_CLIP.vision_encoder.", "vision_encoder."),
-    ("model.vision_tower.vision_tower_stage1.", "model.vision_tower.vision_tower_stage2."),
+    *(
+        (
+            f"{outside}vision_tower.vision_tower_stage1.",
+            f"{outside}vision_tower.vision_tower_stage2.",
+        )
+        for outside in ("model.", "base_model.model.model.", "")
+    ),
 ]
 
 
