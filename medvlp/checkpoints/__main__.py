@@ -1,9 +1,11 @@
-"""Look into weight files: `python -m medvlp.checkpoints inspect | verify | convert | extend`.
+"""Weight files: `python -m medvlp.checkpoints VERB`.
 
   inspect FILE                          layout, system, model config, types, hash
   verify FILE --model NAME              load strictly, run a fixed input; code 1 if it does not fit
   convert IN OUT --model NAME --to ours|published|open_clip    the same weights under other names
   extend IN OUT --model NAME            the same weights for a model of more organs
+  export FILE DIR --as adapter|merged   folders of Hugging Face's layout, of a model that writes
+  decrypt IN OUT --key-file FILE        the weight file in an encrypted container of HCL-AL
 
 FILE is a weight file, or a folder of huggingface.co. NAME is a file of conf/model or, for towers
 alone, of conf/tower; key=value behind it changes that config, as in medvlp.train (+lora=published
@@ -37,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "verify": _verify,
         "convert": _convert,
         "extend": _extend,
+        "decrypt": _decrypt,
+        "export": _export,
     }
     try:
         with one_line_errors():
@@ -52,7 +56,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     wrong = [text for text in rest if text.startswith("-") or "=" not in text]
-    if wrong or (rest and options.verb == "inspect"):
+    if wrong or (rest and options.verb in ("inspect", "decrypt")):
         parser.error(f"unrecognized arguments: {' '.join(wrong or rest)}")
     options.overrides = rest
     return options
@@ -69,15 +73,17 @@ def _parser() -> argparse.ArgumentParser:
     verify = verbs.add_parser("verify", help="prove that a file fits a model; code 1 if not")
     convert = verbs.add_parser("convert", help="rewrite a file under other names, bit by bit")
     extend = verbs.add_parser("extend", help="carry weights over to a model of more organs")
-    for command in (inspect, verify, convert, extend):
+    decrypt = verbs.add_parser("decrypt", help="take weights out of an encrypted container")
+    export = _add_export(verbs)
+    for command in (inspect, verify, convert, extend, decrypt, export):
         command.add_argument(
             "file", type=Path, help=".pt, .bin, .safetensors, our .ckpt, or a folder"
         )
-    for command in (convert, extend):
+    for command in (convert, extend, decrypt, export):
         command.add_argument("target", type=Path, help="its suffix says the format")
     for command in (verify, convert):
         command.add_argument("--model", metavar="NAME", help="of conf/model")
-    for command in (inspect, verify, convert, extend):
+    for command in (inspect, verify, convert, extend, decrypt, export):
         command.add_argument("--json", action="store_true", help="print JSON, no table")
     convert.add_argument("--to", choices=("ours", "published", "open_clip"), required=True)
     convert.add_argument(
@@ -87,8 +93,11 @@ def _parser() -> argparse.ArgumentParser:
         help="nested with published names is what the published code reads",
     )
     _add_extension(extend)
-    for command in (convert, extend):
-        command.add_argument("--force", action="store_true", help="replace a file that is there")
+    decrypt.add_argument(
+        "--key-file", type=Path, required=True, metavar="FILE", help="holds the key, 16 letters"
+    )
+    for command in (convert, extend, decrypt, export):
+        command.add_argument("--force", action="store_true", help="replace what is there")
     return parser
 
 
@@ -102,6 +111,21 @@ def _add_extension(extend: argparse.ArgumentParser) -> None:
         help="of the file, in the order of its rows; our checkpoints name theirs",
     )
     extend.add_argument("--seed", type=int, default=0, help="of what new organs start from")
+
+
+def _add_export(verbs: Any) -> argparse.ArgumentParser:
+    export = verbs.add_parser("export", help="write folders that Hugging Face's libraries read")
+    export.add_argument(
+        "--as",
+        dest="kind",
+        choices=("adapter", "merged"),
+        required=True,
+        help="low-rank layers alone, for PEFT, or added to the language model's weights",
+    )
+    export.add_argument(
+        "--experiment", metavar="NAME", help="of conf/experiment; our checkpoints name theirs"
+    )
+    return export
 
 
 def _inspect(options: argparse.Namespace) -> bool:
@@ -152,6 +176,30 @@ def _extend(options: argparse.Namespace) -> bool:
         model_tree(options.model, options.overrides),
         organs=None if options.organs is None else options.organs.split(","),
         seed=options.seed,
+        force=options.force,
+    )
+    _show(result, options.json)
+    return True
+
+
+def _decrypt(options: argparse.Namespace) -> bool:
+    from medvlp.checkpoints.encrypted import decrypt_file
+
+    key = options.key_file.read_bytes()
+    _show(decrypt_file(options.file, options.target, key, force=options.force), options.json)
+    return True
+
+
+def _export(options: argparse.Namespace) -> bool:
+    from medvlp.checkpoints.export import export_file
+    from medvlp.checkpoints.files import open_weights
+
+    result = export_file(
+        open_weights(options.file),
+        options.target,
+        kind=options.kind,
+        experiment=options.experiment,
+        overrides=options.overrides,
         force=options.force,
     )
     _show(result, options.json)

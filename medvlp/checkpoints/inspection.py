@@ -6,13 +6,11 @@ from typing import Any
 
 import torch
 
+from medvlp.checkpoints.exported import CARRIED
 from medvlp.checkpoints.files import WeightFile, open_weights
 from medvlp.checkpoints.fingerprint import not_finite, weights_hash
 from medvlp.checkpoints.model_configs import fitting_models
 from medvlp.checkpoints.systems import naming, recognise
-
-CARRIED = "medvlp"
-"""The entry of a training checkpoint of ours with its configuration, recipe and commit."""
 
 
 def inspect_file(path: str | Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """HSENet's language model from an adapter: packers and low-rank layers over files of their own."""
 
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from medvlp.checkpoints.systems import differences, recognise, table_for
 from medvlp.checkpoints.vlm_init import TowersInit
 from medvlp.models.hsenet_vlm import HSENetVLM
 
+_OWN_NAME = re.compile(r"(guided_)?(packer|vision)\.|language\.decoder\..+\.lora_[AB]\.")
 _LOG = logging.getLogger(__name__)
 
 
@@ -83,7 +85,9 @@ class AdapterInit:
 
 def is_adapter(tensors: StateDict) -> bool:
     """Tell whether these are the weights of an adapter, under any names."""
-    return recognise(tensors)[0] is SYSTEMS["hsenet_adapter"]
+    packed = any(name.startswith("packer.") for name in tensors)
+    ours = packed and all(_OWN_NAME.match(name) for name in tensors)
+    return ours or recognise(tensors)[0] is SYSTEMS["hsenet_adapter"]
 
 
 def load_adapter(model: HSENetVLM, tensors: StateDict) -> LoadReport:
@@ -116,10 +120,11 @@ def adapter_start(file: WeightFile, tree: Mapping[str, Any]) -> dict[str, Any] |
             "give its weights with model.language.pretrained=FOLDER"
         )
     init = tree.get("init") or {}
+    inside = any(name.startswith("vision.") for name in file.tensors)
     return {
         "_target_": "medvlp.checkpoints.vlm_adapter.AdapterInit",
         "path": str(file.path),
-        "towers": init.get("towers") or init.get("path"),
+        "towers": None if inside else init.get("towers") or init.get("path"),
     }
 
 

@@ -155,6 +155,10 @@ class ConversationTokenizer:
         """Turn what a model wrote into texts, without special tokens."""
         return self._tokenizer.batch_decode(ids, skip_special_tokens=True)
 
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer with its added tokens, as Hugging Face's libraries read it."""
+        self._tokenizer.save_pretrained(folder)
+
     def _prompts(self, questions: Sequence[str]) -> list[list[int]]:
         if not questions:
             raise ValueError("no questions came; pass at least one string")

@@ -80,6 +80,20 @@ def _all_linear(encoder: nn.Module) -> list[str]:
     return [name for name in _linear_names(encoder) if encoder.get_submodule(name) is not head]
 
 
+def merge_low_rank(model: nn.Module) -> None:
+    """Add the low-rank products to the weights beside them, and leave the layers out.
+
+    Sums are rounded to the type of these weights, so that outputs change by as much.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            model.set_submodule(name, module.get_base_layer())
+    vars(model).pop("peft_config", None)
+
+
 def low_rank_dropouts(encoder: nn.Module) -> list[nn.Module]:
     """List the dropouts of the low-rank layers: they stay active in a frozen encoder."""
     return [
