@@ -41,7 +41,7 @@ def inference_coarse_to_fine(case: Case) -> None:
         cascade = PlaceCascade(
             vocabulary,
             run["coarse_topk"],
-            fusion_threshold=run["fuse_coarse_thres"],
+            fusion_threshold=float(run["fuse_coarse_thres"]),
             filter_by_sex=config["filter_by_gender"],
             filter_by_size=config["filter_by_size"],
             compat="published",
