@@ -12,13 +12,15 @@ ORDERS, SIGMA = 4, 6.0
 _Ngrams = Counter[tuple[str, ...]]
 
 
-def cider(generated: Sequence[str], truth: Sequence[str]) -> Float[ndarray, " n"]:
+def cider_d(generated: Sequence[str], truth: Sequence[str]) -> Float[ndarray, " n"]:
     """Compute CIDEr-D of each text against its only reference, from 0 to 10.
 
-    Words are those of mteval-13a in lower case. How rare an n-gram is, is counted among the
-    references given, so that figures of other sets of references cannot be compared.
+    Clipped and with a penalty of other lengths, as the scorer of COCO captions, which calls it
+    CIDEr, and unlike the paper's first CIDEr, which stems words and does neither. Words are those
+    of mteval-13a in lower case. How rare an n-gram is, is counted among the references given, so
+    that figures of other sets of references cannot be compared.
 
-    Reference: Vedantam et al., CVPR 2015, Eq. 1-4 with the clipping and length penalty of CIDEr-D.
+    Reference: Vedantam et al., CIDEr (CVPR 2015), CIDEr-D.
     """
     counts = [[_ngrams(text) for text in texts] for texts in (generated, truth)]
     documents: Counter[tuple[str, ...]] = Counter()

@@ -8,6 +8,7 @@ of a test can be scored too. Rows are resampled one by one, by "patient_id" wher
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,8 +21,20 @@ TRUTH, GENERATED, QUESTION = "Ground Truth", "pred", "Question"
 _PLACES = "location"
 
 
-def score_table(path: Path, *, num_resamples: int = 1000, seed: int = 0) -> Results:
+def score_table(
+    path: Path,
+    metrics: Sequence[str] | None = None,
+    *,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Results:
     """Compute the figures of a table of generated and true texts.
+
+    Args:
+        path: CSV file.
+        metrics: Figures of words, see `ReportGeneration`; None for those that need no model.
+        num_resamples: Bootstrap resamples.
+        seed: Of the bootstrap.
 
     Raises:
         FileNotFoundError, ValueError: If the table cannot be read.
@@ -29,7 +42,9 @@ def score_table(path: Path, *, num_resamples: int = 1000, seed: int = 0) -> Resu
     from medvlp.data.tables import read_table
 
     table = read_table(path, (TRUTH, GENERATED))
-    measure = _measure(QUESTION in table[0], num_resamples, seed)
+    options = {"num_resamples": num_resamples, "seed": seed}
+    options |= {} if metrics is None else {"metrics": metrics}
+    measure = _measure(QUESTION in table[0], options)
     names = [cells.get("sample_id") or f"{k:06}" for k, cells in enumerate(table)]
     batch: VolumeBatch = {
         "image": torch.zeros(0, 1, 1, 1, 1),
@@ -48,14 +63,14 @@ def score_table(path: Path, *, num_resamples: int = 1000, seed: int = 0) -> Resu
     return measure.compute(measure.rows())
 
 
-def _measure(of_answers: bool, num_resamples: int, seed: int) -> GeneratedTextEvaluation:
+def _measure(of_answers: bool, options: dict[str, Any]) -> GeneratedTextEvaluation:
     from medvlp.data.ct_rate import LABEL_NAMES
     from medvlp.evaluation.report_generation import ReportGeneration
     from medvlp.evaluation.visual_question_answering import VisualQuestionAnswering
 
     if of_answers:
-        return VisualQuestionAnswering(num_resamples=num_resamples, seed=seed)
-    return ReportGeneration(label_names=LABEL_NAMES, num_resamples=num_resamples, seed=seed)
+        return VisualQuestionAnswering(**options)
+    return ReportGeneration(label_names=LABEL_NAMES, **options)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -66,6 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("table", type=Path, help='CSV with the columns "Ground Truth" and "pred"')
     add("--out", type=Path, metavar="DIR", help="writes results.json")
+    add(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help="of bleu, rouge, meteor, cider (the default), bertscore, ratescore, radgraph, green",
+    )
     add("--resamples", type=int, default=1000, help="of the bootstrap; default: %(default)s")
     add("--seed", type=int, default=0, help="of the bootstrap; default: %(default)s")
     options = parser.parse_args(arguments)
@@ -74,7 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         from medvlp.evaluation.report import print_table
 
-        results = score_table(options.table, num_resamples=options.resamples, seed=options.seed)
+        results = score_table(
+            options.table, options.metrics, num_resamples=options.resamples, seed=options.seed
+        )
         print_table(results)
         if options.out is not None:
             Console().print(f"results: {results.to_json(options.out / 'results.json')}")

@@ -9,9 +9,10 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from medvlp.data.statements import split_sentences, statement_id
-from medvlp.evaluation.cider import cider
+from medvlp.evaluation.cider import cider_d
 from medvlp.evaluation.generated_text import GeneratedTextEvaluation, means
 from medvlp.evaluation.label_metrics import label_macros
+from medvlp.evaluation.model_metrics import MODEL_METRICS, model_scores
 from medvlp.evaluation.report_labels import ReportLabels
 from medvlp.evaluation.results import Figure, Macro, slug
 from medvlp.evaluation.row_evaluation import Rows
@@ -27,6 +28,7 @@ from medvlp.evaluation.text_metrics import (
 from medvlp.types import VolumeBatch
 
 METRICS = ("bleu", "rouge", "meteor", "cider")
+PUBLISHED = ("rouge1", "rougeL", "meteor", "bertscore_f1", "ratescore")
 
 
 class ReportGeneration(GeneratedTextEvaluation):
@@ -41,7 +43,8 @@ class ReportGeneration(GeneratedTextEvaluation):
 
     Args:
         label_names: Columns of `batch["labels"]`, in their order; those of `report_labels.yaml`.
-        metrics: Which figures of words to compute, of bleu, rouge, meteor, cider.
+        metrics: Which figures of words to compute, of bleu, rouge, meteor, cider; and of
+            bertscore, ratescore, radgraph, green where their packages and models are there.
         label_terms: Rules that read labels from reports, see `ReportLabels`.
         rare: Labels of at most this prevalence are rare findings.
         num_resamples: Bootstrap resamples of patients.
@@ -63,9 +66,8 @@ class ReportGeneration(GeneratedTextEvaluation):
         seed: int = 0,
     ) -> None:
         super().__init__(num_resamples=num_resamples, seed=seed)
-        if unknown := [name for name in metrics if name not in METRICS]:
-            raise ValueError(f"there is no text metric {unknown[0]!r}; choose of {METRICS}")
-        self.label_names, self.metrics, self.rare = list(label_names), tuple(metrics), rare
+        self.metrics = check_metrics(metrics)
+        self.label_names, self.rare = list(label_names), rare
         self.labels = ReportLabels(label_names, terms=label_terms)
 
     @property
@@ -112,20 +114,35 @@ def text_macros(
     metrics: Sequence[str] = METRICS,
 ) -> tuple[list[Macro], list[str]]:
     """Compute the rows "text" and "published", and say what their figures lack."""
-    notes: list[str] = []
-    scores: dict[str, Float[ndarray, " n"]] = {}
+    scores, notes = _word_scores(generated, truth, metrics)
+    found, said = model_scores([m for m in metrics if m in MODEL_METRICS], generated, truth)
+    scores, notes = scores | found, notes + said
     standard: dict[str, Figure] = {}
     counted = np.ones(len(generated), dtype=bool)
-    published: dict[str, Float[ndarray, " n"]] = {}
+    published = {name: scores[name] for name in PUBLISHED if name in scores}
     if "bleu" in metrics:
         statistics = bleu_statistics(generated, truth)
-        standard |= {
+        standard = {
             f"bleu{order}": figure(corpus_bleu(statistics, weights, order=order))
             for order in range(1, 5)
         }
         precisions = ngram_precisions(statistics)
         counted = ~np.isnan(precisions).any(axis=1)
-        published |= {f"bleu{n + 1}_precision": precisions[:, n] for n in range(4)}
+        published = {f"bleu{n + 1}_precision": precisions[:, n] for n in range(4)} | published
+    rows = [Macro("text", [], standard | means(scores, weights))]
+    if published and counted.any():
+        kept = {name: value[counted] for name, value in published.items()}
+        rows.append(Macro("published", [], means(kept, weights[:, counted])))
+        if not counted.all():
+            notes.append(f"published: {(~counted).sum()} pairs with an empty text are left out")
+    return rows if rows[0].figures else [], notes
+
+
+def _word_scores(
+    generated: Sequence[str], truth: Sequence[str], metrics: Sequence[str]
+) -> tuple[dict[str, Float[ndarray, " n"]], list[str]]:
+    scores: dict[str, Float[ndarray, " n"]] = {}
+    notes = []
     if "rouge" in metrics:
         scores |= rouge(generated, truth)
     if "meteor" in metrics:
@@ -134,16 +151,21 @@ def text_macros(
             notes.append(
                 "METEOR without synonyms: WordNet is not there; pip install 'medvlp[metrics]'"
             )
-    published |= scores
     if "cider" in metrics:
-        scores["cider"] = cider(generated, truth)
-    rows = [Macro("text", [], standard | means(scores, weights))]
-    if published and counted.any():
-        kept = {name: value[counted] for name, value in published.items()}
-        rows.append(Macro("published", [], means(kept, weights[:, counted])))
-        if not counted.all():
-            notes.append(f"published: {(~counted).sum()} pairs with an empty text are left out")
-    return rows if rows[0].figures else [], notes
+        scores["cider_d"] = cider_d(generated, truth)
+    return scores, notes
+
+
+def check_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
+    """Return the metrics if all are known.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    known = (*METRICS, *MODEL_METRICS)
+    if unknown := [name for name in metrics if name not in known]:
+        raise ValueError(f"there is no text metric {unknown[0]!r}; choose of {', '.join(known)}")
+    return tuple(metrics)
 
 
 def collapse(generated: Sequence[str], truth: Sequence[str]) -> Macro:

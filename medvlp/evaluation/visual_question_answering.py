@@ -17,7 +17,7 @@ from medvlp.evaluation.answer_metrics import (
     same_class,
 )
 from medvlp.evaluation.generated_text import GeneratedTextEvaluation, count, means
-from medvlp.evaluation.report_generation import METRICS, text_macros
+from medvlp.evaluation.report_generation import METRICS, check_metrics, text_macros
 from medvlp.evaluation.results import Figure, Macro, slug
 from medvlp.evaluation.row_evaluation import Rows
 from medvlp.evaluation.statistics import defined_mean, figure
@@ -36,7 +36,7 @@ class VisualQuestionAnswering(GeneratedTextEvaluation):
     figures of HSENet's protocol, over the same kinds.
 
     Args:
-        metrics: Figures of words, of bleu, rouge, meteor, cider.
+        metrics: Figures of words, see `ReportGeneration`.
         place_kinds: Kinds of questions whose answers are places such as "Lung/Left lung".
         num_resamples: Bootstrap resamples of patients.
         seed: Of the bootstrap.
@@ -55,9 +55,7 @@ class VisualQuestionAnswering(GeneratedTextEvaluation):
         seed: int = 0,
     ) -> None:
         super().__init__(num_resamples=num_resamples, seed=seed)
-        if unknown := [name for name in metrics if name not in METRICS]:
-            raise ValueError(f"there is no text metric {unknown[0]!r}; choose of {METRICS}")
-        self.metrics, self.place_kinds = tuple(metrics), tuple(place_kinds)
+        self.metrics, self.place_kinds = check_metrics(metrics), tuple(place_kinds)
 
     @property
     def class_names(self) -> list[str]:
