@@ -13,11 +13,14 @@ from medvlp.models.fvlm import FVLM
 from medvlp.models.hsenet_clip import HSENetCLIP
 from medvlp.models.hsenet_vlm import HSENetVLM
 from medvlp.models.two_tower import TwoTower
+from medvlp.text.clip_transformer import ClipTextTransformer
 from medvlp.types import Size3D, Tokens
 from medvlp.vision.anatomy_vit import AnatomyViT
 from medvlp.vision.image_vit import ImageViT
+from medvlp.vision.lesion_vit import LesionViT
 from medvlp.vision.slice_encoder import SliceEncoder
 from medvlp.vision.slice_guided_vit import SliceGuidedViT
+from medvlp.vision.volume_cnn import VolumeCNN
 from medvlp.vision.volume_vit import VolumeViT
 
 _PARTS = 8
@@ -129,6 +132,8 @@ def fixed_study(model: TwoTower | FVLM) -> tuple[Tensor, Tensor]:
     vision = model.vision
     if isinstance(vision, ImageViT):
         return _waves(vision.image_size, vision.patch_embed.proj.in_channels), torch.tensor([1])
+    if isinstance(vision, VolumeCNN | LesionViT):
+        return _fixed_lesion(vision)
     table, embed = vision.get_parameter("pos_embed"), vision.get_submodule("patch_embed")
     grid = vision.grid if isinstance(vision, AnatomyViT) else table.shape[1:4]
     size = _input_size((grid[0], grid[1], grid[2]), embed)
@@ -138,12 +143,24 @@ def fixed_study(model: TwoTower | FVLM) -> tuple[Tensor, Tensor]:
 
 def fixed_texts(model: TwoTower | FVLM) -> Tokens:
     """Make two texts of ids spread over the vocabulary, one half as long as the other."""
-    settings = model.text.get_submodule("encoder").config
-    length = min(16, int(settings.max_position_embeddings))  # pyright: ignore
-    vocabulary = int(settings.vocab_size)  # pyright: ignore
+    if isinstance(model.text, ClipTextTransformer):
+        positions, vocabulary = model.text.context_length, model.text.vocab_size
+    else:
+        settings: Any = model.text.get_submodule("encoder").config
+        positions, vocabulary = int(settings.max_position_embeddings), int(settings.vocab_size)
+    length = min(16, positions)
     ids = 1 + (torch.arange(2 * length).reshape(2, length) * 977) % (vocabulary - 1)
     mask = torch.arange(length) < torch.tensor([[length], [length // 2]])
     return Tokens(ids * mask, mask)
+
+
+def _fixed_lesion(vision: VolumeCNN | LesionViT) -> tuple[Tensor, Tensor]:
+    """Make a patch of a tower's size, 64 voxels a side where it takes any."""
+    channels = (
+        vision.in_channels if isinstance(vision, VolumeCNN) else vision.patch_embed.in_channels
+    )
+    patch = _scans(vision.image_size or (64, 64, 64), channels)
+    return patch.transpose(0, 1), torch.tensor([1])
 
 
 def _fixed_mask(image: Tensor, num_organs: int) -> Tensor:

@@ -9,7 +9,10 @@ Shapes = Mapping[str, Sequence[int]]
 
 _IMAGE = "image_encoder."
 _TEXT = "text_encoder."
-_FIELDS = ("image", "pet")  # of the channels that are not the lesion's, in their order
+_FIELDS: tuple[Literal["image", "pet"], ...] = (
+    "image",
+    "pet",
+)  # of the channels that are not the lesion's, in their order
 _CELL = 16**3
 
 
@@ -101,7 +104,7 @@ def stored_recipe(
             f"sample_method {method!r} ('fixed_length') and normalizers of type {sorted(kinds)} "
             "(0); choose a data recipe yourself"
         )
-    fields = [*_FIELDS[: len(rules) - 1]]
+    fields: list[Literal["image", "pet", "lesion_mask"]] = [*_FIELDS[: len(rules) - 1]]
     fields.insert(lesion, "lesion_mask")
     channels = [
         PatchChannel(field, float(rule["mean"]), float(rule["stddev"]), clip=bool(rule["clip"]))

@@ -89,10 +89,10 @@ HCL_AL = RuleTable(
         Rule("text_encoder.{rest}", "text.encoder.{rest}"),  # BERT
     ),
     ignored={
-        # Never used: the feature is a maximum over positions.
-        r"text_encoder\.pooler\.dense\.(weight|bias)": lambda tensor: True,
         # A buffer that old versions of transformers wrote.
         r"text_encoder\.embeddings\.position_ids": lambda buffer: not buffer.is_floating_point(),
     },
+    # BERT's, never used: the feature is a maximum over positions.
+    carried=r"text\.encoder\.pooler\.dense\.(weight|bias)",
 )
 """The whole model, of any variant."""

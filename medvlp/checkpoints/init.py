@@ -47,7 +47,7 @@ class MAEInit:
     in_evaluation = False
 
     def __init__(self, path: str) -> None:
-        self.path = _existing(path)
+        self.path = existing(path)
 
     def __call__(self, model: nn.Module) -> LoadReport:
         """Fill `model.vision` and log what became of every weight.
@@ -84,7 +84,7 @@ class MetaCLIPInit:
     in_evaluation = False
 
     def __init__(self, path: str) -> None:
-        self.path = _existing(path)
+        self.path = existing(path)
 
     def __call__(self, model: nn.Module) -> LoadReport:
         """Fill the image side and log what became of every weight.
@@ -131,7 +131,7 @@ class PublishedInit:
     ) -> None:
         if part not in get_args(Part):
             raise ValueError(f"init.part {part!r} is unknown; choose {', '.join(get_args(Part))}")
-        self.path = _existing(path)
+        self.path = existing(path)
         self.part = part
         self.in_evaluation = in_evaluation
         self.resize_positions = resize_positions
@@ -167,8 +167,8 @@ class SecondStageInit:
     in_evaluation = False
 
     def __init__(self, path: str, *, student: str | None = None) -> None:
-        self.path = _existing(path)
-        self.student = self.path if student is None else _existing(student, "init.student")
+        self.path = existing(path)
+        self.student = self.path if student is None else existing(student, "init.student")
 
     def __call__(self, model: nn.Module) -> LoadReport:
         """Fill teacher and model, and log what became of every weight.
@@ -209,7 +209,12 @@ def _fill(model: nn.Module, tensors: StateDict, path: Path) -> LoadReport:
     return report
 
 
-def _existing(path: str, key: str = "init.path") -> Path:
+def existing(path: str, key: str = "init.path") -> Path:
+    """Return a path that is there.
+
+    Raises:
+        FileNotFoundError: If it is not.
+    """
     if not Path(path).exists():
         raise FileNotFoundError(
             f"no weight file at {path} to start from; give its path, or that of its folder, with "

@@ -11,6 +11,10 @@ from medvlp.checkpoints.fvlm import FVLM_TABLE, is_fvlm
 from medvlp.checkpoints.fvlm import VISION as FVLM_VISION
 from medvlp.checkpoints.fvlm import VISION_PREFIX as FVLM_PREFIX
 from medvlp.checkpoints.fvlm_facts import fvlm_facts
+from medvlp.checkpoints.hcl_al_facts import hcl_al_facts
+from medvlp.checkpoints.hcl_al_rules import HCL_AL
+from medvlp.checkpoints.hcl_al_rules import VISION as HCL_AL_VISION
+from medvlp.checkpoints.hcl_al_rules import VISION_PREFIX as HCL_AL_PREFIX
 from medvlp.checkpoints.hlip import DUAL_TOWER, TRUNK, TWO_TOWER, two_tower_table
 from medvlp.checkpoints.hlip_facts import hlip_facts
 from medvlp.checkpoints.hsenet import EXPECTED, are_hsenet_towers, clip_table, is_hsenet_clip
@@ -36,6 +40,7 @@ from medvlp.checkpoints.unimed_clip import (
     is_unimed_clip,
 )
 from medvlp.checkpoints.unimed_clip_facts import unimed_clip_facts
+from medvlp.models.hcl_al import HCLAL
 from medvlp.models.two_tower import TwoTower
 from medvlp.vision.hierarchical_vit import HierarchicalViT
 from medvlp.vision.slice_encoder import SliceEncoder
@@ -108,6 +113,16 @@ SYSTEMS = {
         tables=(FVLM_TABLE,),
         vision=FVLM_PREFIX,
         vision_table=FVLM_VISION,
+    ),
+    "hcl_al": PublishedSystem(
+        name="hcl_al",
+        source="github.com/HerrBaum-YR/HCL-AL",
+        facts=hcl_al_facts,
+        fits=lambda model: isinstance(model, HCLAL),
+        table=lambda model: HCL_AL,
+        tables=(HCL_AL,),
+        vision=HCL_AL_PREFIX,
+        vision_table=HCL_AL_VISION,
     ),
     "hsenet_clip": PublishedSystem(
         name="hsenet_clip",
