@@ -13,6 +13,9 @@ from medvlp.checkpoints.systems import load_weights
 from medvlp.data.slice_features import SliceFeatures
 from medvlp.vision.slice_encoder import SliceEncoder
 
+_BIOMEDCLIP = (
+    "open_clip_pytorch_model.bin of microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
+)
 _LOG = logging.getLogger(__name__)
 
 
@@ -109,9 +112,9 @@ def _built(
             load_weights(network, weights)
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"no weights of the slice encoder at {weights}; set slice_encoder.weights of the "
-                "data recipe to BiomedCLIP's file, or, where the data are prepared already, "
-                "slice_encoder.known_hash to the hash in their dataset.json"
+                f"no weights of the slice encoder at {weights}; download {_BIOMEDCLIP} and give "
+                "data.recipe.slice_encoder.weights=FILE, or, where the data are prepared already, "
+                "data.recipe.slice_encoder.known_hash=HASH from their dataset.json"
             ) from error
         _LOG.info("slice encoder from %s", weights)
     return network.eval().requires_grad_(False), weights_hash(network.state_dict())

@@ -81,7 +81,7 @@ class Conversations(TextSampler):
 
     def has_texts(self, study: Mapping[str, Any]) -> bool:
         """Tell whether a study has a report or questions."""
-        return bool(study["texts"] or study.get("questions"))
+        return self.answer.has_texts(study) or bool(study.get("questions"))
 
     def lacks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
         """Name the sections of the answer that are not there."""

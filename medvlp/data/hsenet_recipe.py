@@ -95,6 +95,8 @@ class HSENetRecipe(Recipe):
         arrays = {"image": pack_unit(volume, self.store_dtype)}
         if self.slices is not None:
             slices = self.slices(scan, device=device)
+            if remark := self.slices.remark(scan):
+                facts = {**facts, "corrections": [remark]}
             if self.slice_encoder is not None:
                 encoded = self.slice_encoder(self.slices_input(slices), device=device)
                 arrays["slice_features"] = encoded.numpy()

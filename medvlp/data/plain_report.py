@@ -1,6 +1,7 @@
 """Sections of a report as they stand, as one text."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,10 @@ class PlainReport(TextSampler):
             text, left = shorter, statements_of([shorter])
             statements = tuple(number for number in statements if number in left)
         return [TextUnit(text, TextKind.REPORT, statements)]
+
+    def has_texts(self, study: Mapping[str, Any]) -> bool:
+        """Tell whether anything is left of a report."""
+        return bool(self.text(study["texts"]).strip())
 
     def lacks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
         """Name the sections that are not there."""

@@ -143,7 +143,10 @@ def prepare_scan(job: _Job) -> Outcome:
         "raw_spacing_mm": [round(length, 6) for length in scan.spacing_mm],
         "raw_orientation": scan.orientation,
         "modality": scan.modality,
-        "corrections": list(scan.provenance.get("corrections", ())),
+        "corrections": [
+            *scan.provenance.get("corrections", ()),
+            *prepared.facts.get("corrections", ()),
+        ],
     }
     for name, array in prepared.arrays.items():
         if name != "image":

@@ -36,7 +36,8 @@ class Prepared:
     Attributes:
         arrays: Field name to array; "image" is always there.
         facts: In JSON types, kept in the manifest: "affine", 4x4 from the index (d, h, w) of the
-            stored image to RAS+ millimetres, and whatever `inputs` will need.
+            stored image to RAS+ millimetres, "corrections", sentences about what was made good,
+            if any, and whatever `inputs` will need.
     """
 
     arrays: Mapping[str, np.ndarray]

@@ -19,7 +19,8 @@ from medvlp.data.body_volume import (
     trilinear64,
 )
 from medvlp.data.resample import resample
-from medvlp.data.scan import Scan, check_orientation
+from medvlp.data.scan import Scan, check_orientation, reorient
+from medvlp.types import Size3D
 
 _VERSION = 1  # raise it when the same fields come to mean other numbers
 _LARGE_FILE = 200 * 2**20  # bytes; "200 MB" of the published script
@@ -109,6 +110,16 @@ class SliceStack:
             return images
         return np.stack([through_jpeg(image, self.jpeg_quality) for image in images])
 
+    def remark(self, scan: Scan) -> str | None:
+        """Say what is done if there are fewer slices than are wanted."""
+        letters = self._letters(scan)
+        stored = reorient(scan.array, scan.orientation, letters)[0].shape
+        depth = self._shape(scan, letters, stored)[0]
+        if depth >= self.num_slices or self.few == "refuse":
+            return None
+        done = {"interpolate": "interpolated between them", "repeat": "some are repeated"}[self.few]
+        return f"{depth} slices, and {self.num_slices} are wanted: {done}"
+
     def _letters(self, scan: Scan) -> str:
         deep, high, wide = scan.orientation
         if self.compat is None:
@@ -125,10 +136,16 @@ class SliceStack:
             np.clip(values, *self.window_hu, out=values)
         if self.spacing_mm is None:
             return values
-        spacing = spacing_along(scan, letters) if self.compat is None else published_spacing(scan)
-        shape = resampled_shape(values.shape, spacing, self.spacing_mm)
         resize = resample if self.compat is None else trilinear64
-        return resize(values, shape, device=device)
+        return resize(values, self._shape(scan, letters, values.shape), device=device)
+
+    def _shape(self, scan: Scan, letters: str, shape: Sequence[int]) -> Size3D:
+        """Give the size after resampling of axes that have been brought into their order."""
+        if self.spacing_mm is None:
+            depth, height, width = shape
+            return depth, height, width
+        spacing = spacing_along(scan, letters) if self.compat is None else published_spacing(scan)
+        return resampled_shape(shape, spacing, self.spacing_mm)
 
     def _chosen(self, volume: Float[np.ndarray, "d h w"]) -> Float[np.ndarray, "m h w"]:
         depth, *size = volume.shape

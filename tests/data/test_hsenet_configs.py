@@ -37,3 +37,18 @@ def test_hydra_and_lightning_build_the_same(name: str, more: list[str], tmp_path
         assert vars(augment)["intensity_prob"] == 0.5
     assert built[0].recipe.hash == built[1].recipe.hash
     assert built[0].source.describe() == built[1].source.describe()
+
+
+@pytest.mark.parametrize("experiment", ["hsenet_stage1", "hsenet_stage2"])
+def test_both_stages_take_bimcv_r_and_its_findings(experiment: str, tmp_path: Path) -> None:
+    evaluation = "evaluation=hsenet_retrieval_bimcv_r"
+    overrides = [f"experiment={experiment}", "data=bimcv_r_hsenet", evaluation, HASH]
+    (tmp_path / "first.ckpt").touch()
+    start = [f"init.path={tmp_path / 'first.ckpt'}"] if experiment == "hsenet_stage2" else []
+    tree = config.resolve(config.compose([*overrides, f"paths.raw={tmp_path}", *start]))
+    config.check_keys(tree)
+    source = instantiate(tree["data"]["source"], _convert_="all")
+    scored = instantiate(tree["evaluation"], _convert_="all")["volume_retrieval"]
+    assert scored.label_names == list(source.label_names)
+    assert tree["data"]["recipe"]["slices"]["few"] == "repeat"  # BIMCV-R's recipe
+    assert tree["trainer"]["max_epochs"] == 50

@@ -13,7 +13,7 @@ from medvlp.data.hsenet_augmentation import HSENetAugmentation
 from medvlp.data.hsenet_recipe import HSENetRecipe
 from medvlp.data.image_recipe import ImageRecipe
 from medvlp.data.scan import Rescale, Scan, orientation_of
-from medvlp.data.slice_stack import SliceStack, even_indices, through_jpeg
+from medvlp.data.slice_stack import FewSlices, SliceStack, even_indices, through_jpeg
 
 WINDOW, WIDE = (-1000.0, 200.0), (-1000.0, 1000.0)
 
@@ -217,6 +217,18 @@ def test_what_cannot_be_prepared_is_refused() -> None:
         recipe_of().prepare(replace(scan, modality="MR"))
     with pytest.raises(ValueError, match="all voxels are 200"):
         recipe_of().prepare(replace(scan, array=np.full((4, 4, 4), 400, np.int16)))
+    few = SliceStack(40, few="refuse")
+    with pytest.raises(ValueError, match="10 slices, and 40 are wanted; leave the scan out"):
+        recipe_of(slices=few).prepare(scan)
+
+
+@pytest.mark.parametrize(("few", "done"), [("interpolate", "interpolated"), ("repeat", "repeated")])
+def test_too_few_slices_are_told(few: FewSlices, done: str) -> None:
+    fields = {"window_hu": WIDE, "spacing_mm": (1.5, 0.75, 0.75)}
+    prepared = recipe_of(slices=SliceStack(14, few=few, **fields)).prepare(thorax())  # 2 mm
+    (told,) = prepared.facts["corrections"]
+    assert told.startswith("13 slices, and 14 are wanted: ") and done in told
+    assert "corrections" not in recipe_of(slices=SliceStack(13, **fields)).prepare(thorax()).facts
 
 
 def test_hash_depends_on_every_field() -> None:
