@@ -14,9 +14,11 @@ FACTS = {"sample_id": ["a_1", "b_1"], "study_id": ["a", "b"], "num_scans": [1, 1
 
 
 class Trainer(pl.Trainer):
-    is_global_zero = True
-
     def __init__(self) -> None: ...
+
+    @property
+    def is_global_zero(self) -> bool:
+        return True
 
     def print(self, *texts: Any, **_: Any) -> None:
         Console().print(*texts)

@@ -26,7 +26,7 @@ def test_they_stand_beside_the_truth_whatever_is_in_them(results):
         "| sample | generated | truth |\n| --- | --- | --- |\n"
         "| 0 | a\\|b [0] | true 0 |\n| 1 | a\\|b [1] | true 1 |\n"
     )
-    console = Console(width=60, color_system=None, file=io.StringIO())
-    console.print(examples_table([{"Question": "where?"} | row for row in examples]))
-    shown = console.file.getvalue()
-    assert all(text in shown for text in ("question", "where?", "[1]", "true 1"))
+    shown = io.StringIO()
+    table = examples_table([{"Question": "where?", **row} for row in examples])
+    Console(width=60, color_system=None, file=shown).print(table)
+    assert all(text in shown.getvalue() for text in ("question", "where?", "[1]", "true 1"))
