@@ -84,19 +84,16 @@ def export_file(
 
 def _carried(file: WeightFile, experiment: str | None, overrides: Sequence[str]) -> dict[str, Any]:
     """Take the configuration that a checkpoint carries, or that of an experiment."""
-    carried = file.beside.get(CARRIED)
-    if experiment is None and carried is None:
+    carried: dict[str, Any] | None = file.beside.get(CARRIED)
+    if experiment is not None:
+        cfg = config.compose([f"experiment={experiment}", *overrides])
+    elif carried is not None:
+        cfg = config.override_tree(carried["source"], overrides)
+    else:
         raise ValueError(
             f"{file.path} carries no configuration (it was not written by medvlp.train); name its "
             "experiment, as in --experiment hsenet_mrg"
         )
-    if experiment is None and not overrides:
-        return dict(carried)
-    cfg = (
-        config.compose([f"experiment={experiment}", *overrides])
-        if experiment is not None
-        else config.override_tree(carried["source"], overrides)
-    )
     tree = config.resolve(cfg)
     if carried is None:
         recipe = instantiate(tree["data"]["recipe"], _convert_="all")

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from medvlp import config
@@ -72,9 +71,8 @@ def read_export(
     tensors |= {_OURS + name: tensors[_OURS + twin] for name, twin in tied.items()}
     for file in files[1:]:
         tensors |= read(file)
-    config.register_resolvers()
     carried = {name: manifest[name] for name in ("recipe", "commit")}
-    carried |= {"source": source, "config": config.resolve(OmegaConf.create(source))}
+    carried |= {"source": source, "config": config.resolve(config.override_tree(source, []))}
     return tensors, {CARRIED: carried}, files
 
 
