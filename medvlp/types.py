@@ -77,6 +77,7 @@ class VolumeBatch(TypedDict):
             CPU, as do the two that follow: it is the host that picks organs.
         text_normal: Whether the text says that its organ is normal.
         text_caption: A number of 63 bits per text, equal where the whole captions are.
+        negatives: Texts that are wrong, as many for each of the texts, text by text.
         labels: 1 present, 0 absent, -1 unknown, in the order of the data set's label names.
         metadata: One per study: sex, age, scanner and the like.
         target: One per study: the lesion or question it was sampled for, a row of the manifest.
@@ -105,6 +106,7 @@ class VolumeBatch(TypedDict):
     text_organ: NotRequired[Int[Tensor, " t"]]
     text_normal: NotRequired[Bool[Tensor, " t"]]
     text_caption: NotRequired[Int[Tensor, " t"]]
+    negatives: NotRequired[Tokens]
     labels: NotRequired[Int[Tensor, "b k"]]
     metadata: NotRequired[list[dict[str, str]]]
     target: NotRequired[list[dict[str, Any] | None]]

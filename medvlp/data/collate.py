@@ -56,7 +56,7 @@ class _Collate:
             batch["text_study"] = torch.tensor(owners)
             batch["text_kind"] = torch.tensor([int(unit.kind) for unit in units])
             batch["text_statements"] = _filled([unit.statements for unit in units])
-            batch |= _of_organs(units)
+            batch |= _of_organs(units) | _wrong_texts(units, self.tokenizer)
         return batch
 
     def _converse(self, owners: list[int], units: list[TextUnit]) -> dict[str, Any]:
@@ -155,6 +155,22 @@ def _of_organs(units: Sequence[TextUnit]) -> dict[str, Tensor]:
         "text_normal": torch.tensor([unit.normal for unit in units]),
         **captions,
     }
+
+
+def _wrong_texts(units: Sequence[TextUnit], tokenizer: Tokenizer) -> dict[str, Tokens]:
+    """Tokenise the wrong texts, each once however often it occurs."""
+    counts = {len(unit.negatives) for unit in units}
+    if counts == {0}:
+        return {}
+    if len(counts) > 1:
+        raise ValueError(
+            f"texts of a batch have between {min(counts)} and {max(counts)} wrong ones beside "
+            "them, and need as many each; take the same data.texts for all data sets"
+        )
+    wrong = [text for unit in units for text in unit.negatives]
+    row_of = {text: row for row, text in enumerate(dict.fromkeys(wrong))}
+    rows = torch.tensor([row_of[text] for text in wrong])
+    return {"negatives": Tokens(*(part[rows] for part in tokenizer(list(row_of))))}
 
 
 def _filled(rows: Sequence[Sequence[int]]) -> Int[Tensor, "r u"]:

@@ -18,15 +18,22 @@ class PlaceText(TextSampler):
         level: Whether the stage is told the "coarse" place or the "fine" word.
         vocabulary: Name of a shipped one, or a file of places.
         descriptions: File of its texts, where they are a file of their own.
+        negatives: Give all other texts as wrong ones, for `HardNegativeLoss`.
 
     Reference: HCL-AL (Gao et al., IEEE TMI 2025).
     """
 
     def __init__(
-        self, level: Literal["coarse", "fine"], vocabulary: str, descriptions: str | None = None
+        self,
+        level: Literal["coarse", "fine"],
+        vocabulary: str,
+        descriptions: str | None = None,
+        *,
+        negatives: bool = False,
     ) -> None:
         self.level: Literal["coarse", "fine"] = level
         self.vocabulary = PlaceVocabulary.load(vocabulary, descriptions)
+        self.negatives = negatives
 
     def __call__(
         self, sections: Mapping[str, str], generator: np.random.Generator
@@ -52,7 +59,12 @@ class PlaceText(TextSampler):
             return []
         text = self.vocabulary.text_of(word)
         number = statement_id(text)
-        return [TextUnit(text, TextKind.SENTENCE, (number,), caption=number)]
+        wrong: tuple[str, ...] = ()
+        if self.negatives and training:
+            # coarse and fine alike, as published; each text once
+            everything = dict.fromkeys(self.vocabulary.descriptions.values())
+            wrong = tuple(other for other in everything if other != text)
+        return [TextUnit(text, TextKind.SENTENCE, (number,), caption=number, negatives=wrong)]
 
     def has_texts(self, study: Mapping[str, Any]) -> bool:
         """Tell whether a study has a lesion whose place is known."""

@@ -23,6 +23,7 @@ class TextUnit:
         normal: Whether it says that the organ is normal.
         caption: 63-bit hash of the whole caption of the organ; -1 without an organ.
         question: Which the text answers, for a language model; None outside of conversations.
+        negatives: Texts that are wrong where this one is right, for losses that look for them.
     """
 
     text: str
@@ -32,6 +33,7 @@ class TextUnit:
     normal: bool = False
     caption: int = -1
     question: str | None = None
+    negatives: tuple[str, ...] = ()
 
 
 class TextSampler(ABC):

@@ -103,7 +103,8 @@ class ContrastiveSystem(BaseSystem):
         self.guard.settle()
 
     def _forward(self, batch: VolumeBatch, tokens: Tokens) -> TwoTowerOutput:
-        return self.model(batch["image"], batch["num_scans"], tokens)
+        wrong = (batch["negatives"],) if "negatives" in batch else ()
+        return self.model(batch["image"], batch["num_scans"], tokens, *wrong)
 
     def _losses(
         self, output: TwoTowerOutput, batch: VolumeBatch, tokens: Tokens
