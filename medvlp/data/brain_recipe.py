@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 
 from medvlp.data.intensity import Intensity
-from medvlp.data.recipe import Prepared, Recipe, Region
+from medvlp.data.recipe import Prepared, Recipe
 from medvlp.data.scan import Scan, check_orientation, reorient, resampled_affine
 from medvlp.data.unit_range import UnitDtype, check_unit_dtype, pack_unit, unpack_unit
 from medvlp.types import Size3D
@@ -110,10 +110,6 @@ class BrainRecipe(Recipe):
             "num_channels": len(channels),
         }
         return Prepared({"image": pack_unit(unit, self.store_dtype)}, facts)
-
-    def region(self, shape: Size3D, generator: np.random.Generator | None = None) -> Region:
-        """Say that the whole volume is read."""
-        return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
 
     def network_input(self, stored: Shaped[np.ndarray, "d h w"]) -> Float[Tensor, "1 D H W"]:
         """Choose the slices, pad them to squares, resize, cut the centre and normalise.

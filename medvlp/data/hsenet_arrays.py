@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from medvlp.data.recipe import Prepared, ReadField, Recipe, Region
+from medvlp.data.recipe import Prepared, ReadField, Recipe
 from medvlp.data.scan import Scan, resampled_affine
 from medvlp.data.unit_range import UnitDtype, check_unit_dtype, pack_unit, unpack_unit
 from medvlp.types import Size3D
@@ -84,10 +84,6 @@ class HSENetArrays(Recipe):
             arrays[_FEATURES] = features.astype(np.float32)
         affine = resampled_affine(scan, scan.orientation, volume.shape)
         return Prepared(arrays, {"affine": affine.tolist()})
-
-    def region(self, shape: Size3D, generator: np.random.Generator | None = None) -> Region:
-        """Say that the whole volume is read."""
-        return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
 
     def network_input(self, stored: Shaped[np.ndarray, "d h w"]) -> Float[Tensor, "1 d h w"]:
         """Give the volume as it is, from 0 to 1."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from medvlp.data.body_volume import BodyVolume
 from medvlp.data.hounsfield import check_hounsfield
 from medvlp.data.image_recipe import ImageRecipe
-from medvlp.data.recipe import Prepared, ReadField, Recipe, Region
+from medvlp.data.recipe import Prepared, ReadField, Recipe
 from medvlp.data.scan import Scan
 from medvlp.data.slice_features import SliceFeatures
 from medvlp.data.slice_stack import SliceStack
@@ -103,10 +103,6 @@ class HSENetRecipe(Recipe):
             if self.hands_slices:
                 arrays["slices"] = slices
         return Prepared(arrays, facts)
-
-    def region(self, shape: Size3D, generator: np.random.Generator | None = None) -> Region:
-        """Say that the whole volume is read."""
-        return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
 
     def network_input(self, stored: Shaped[np.ndarray, "d h w"]) -> Float[Tensor, "1 d h w"]:
         """Give the volume as it is, from 0 to 1."""

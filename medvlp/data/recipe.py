@@ -77,14 +77,16 @@ class Recipe(ABC):
             ValueError: If the scan cannot be right, with the reason.
         """
 
-    @abstractmethod
     def region(self, shape: Size3D, generator: np.random.Generator | None = None) -> Region:
         """Say which part of a stored volume the network will see: no more need be read.
+
+        Here all of it.
 
         Args:
             shape: Of the stored image.
             generator: Source of chance of a random crop; None is evaluation.
         """
+        return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
 
     @abstractmethod
     def network_input(self, stored: Shaped[np.ndarray, "d h w"]) -> Float[Tensor, "c D H W"]:

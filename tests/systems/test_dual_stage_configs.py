@@ -7,6 +7,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from jsonargparse import ArgumentParser
+from torch import nn
 
 from medvlp import config
 from medvlp.losses.relation import RelationLoss
@@ -57,3 +58,23 @@ def test_lightning_cli_builds_the_same_system(tmp_path: Path):
     parsed = parser.parse_object({"model": config.to_class_path(tree)})
     with torch.device("meta"):
         assert str(parser.instantiate(parsed).model) == str(instantiate(tree, _convert_="all"))
+
+
+@pytest.mark.parametrize("model", ["hsenet_stage1", "hsenet_stage2"])
+def test_weight_decay_is_that_of_the_published_trainer(model: str, tmp_path: Path):
+    start = _second_stage(model, tmp_path / "one.ckpt") if model.endswith("2") else None
+    with torch.device("meta"):
+        tree = start or _tree(f"model={model}", "loss=clip")
+        system: DualStageSystem = instantiate(tree, _convert_="all")
+    normed = [name for name, part in system.model.named_modules() if isinstance(part, nn.LayerNorm)]
+    trained = {n: p for n, p in system.model.named_parameters() if p.requires_grad}
+    expected = {
+        name
+        for name in trained
+        if name.rpartition(".")[0] not in normed
+        and not any(part in name.lower() for part in ("bias", "layernorm", "rmsnorm"))
+    }
+    names = {id(parameter): name for name, parameter in trained.items()}
+    kept, decayed = ({names[id(p)] for p in g["params"]} for g in system.parameter_groups())
+    assert decayed == expected and kept == trained.keys() - expected
+    assert not any(name.startswith("teacher.") for name in trained)
