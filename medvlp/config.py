@@ -167,8 +167,8 @@ def override_tree(tree: Mapping[str, Any], overrides: Sequence[str]) -> DictConf
     register_resolvers()
     cfg = OmegaConf.create(dict(tree))
     groups = [text for text in overrides if (config_dir() / text.split("=")[0]).is_dir()]
+    composed = plain(compose(groups)) if groups else {}
     for text in groups:
-        composed = plain(compose([text]))
         for key in _keys_set_by(*text.split("=", 1)):
             node = reduce(lambda tree, name: tree[name], key.split("."), composed)
             OmegaConf.update(cfg, key, node, merge=False)

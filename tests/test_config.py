@@ -97,6 +97,8 @@ def test_a_group_option_brings_what_else_its_file_sets():
         config.resolve(real)
     given = config.override_tree(tree, ["data=rad_chestct", "paths.raw=there"])
     assert config.resolve(given)["data"]["source"]["root"] == "there"
+    asked = config.override_tree(tree, ["data=folder", "data/texts=hsenet_conversation"])
+    assert asked.data.texts.questions == "hsenet"
     tower = config.override_tree(tree, ["model=hlip_vit_base_multiscan_h2_token588"])
     assert tower.tokenizer != tree["tokenizer"]
 
