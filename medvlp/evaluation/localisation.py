@@ -31,6 +31,8 @@ from medvlp.evaluation.statistics import (
 )
 from medvlp.types import Tokens, VolumeBatch
 
+PROTOCOL = "localisation"
+
 SIZE_BANDS_MM = (10.0, 30.0)
 """Largest side of the lesion's box: below, between, above."""
 
@@ -57,12 +59,25 @@ class Localisation(Evaluation):
 
     Args:
         vocabulary: Name of a shipped one, or a file of places, see `medvlp.data.place_file`.
+        descriptions: File of its texts, where they are a file of their own.
         num_resamples: Bootstrap resamples of patients.
         seed: Of the bootstrap.
+
+    Attributes:
+        protocol: Name of the protocol in result files.
     """
 
-    def __init__(self, vocabulary: str, *, num_resamples: int = 1000, seed: int = 0) -> None:
-        self.vocabulary = PlaceVocabulary.load(vocabulary)
+    protocol = PROTOCOL
+
+    def __init__(
+        self,
+        vocabulary: str,
+        descriptions: str | None = None,
+        *,
+        num_resamples: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        self.vocabulary = PlaceVocabulary.load(vocabulary, descriptions)
         self.bootstrap = Bootstrap(num_resamples, seed)
         self._rows: list[dict[str, Any]] = []
 
@@ -79,20 +94,19 @@ class Localisation(Evaluation):
     ) -> None:
         """Do nothing: the cascade has its texts."""
 
-    def update(self, answers: Sequence[PlaceAnswer], batch: VolumeBatch) -> None:
+    def update(self, answers: Sequence[PlaceAnswer] | Tensor, batch: VolumeBatch, /) -> None:
         """Keep the answers beside the true places.
 
         Raises:
             ValueError: If the batch is not of lesions, or there is not one answer for each.
         """
-        targets = batch.get("target", [])
-        if len(targets) != len(answers) or any("box_mm" not in (row or {}) for row in targets):
+        targets = lesions_of(batch)
+        if isinstance(answers, Tensor) or len(answers) != len(targets):
             raise ValueError(
-                f"{len(answers)} answers for {len(targets)} targets, expected one for each lesion; "
-                "let samples be lesions: medvlp.data.sampling.EachLesion"
+                f"{len(answers)} embeddings or answers for {len(targets)} lesions, expected one "
+                "answer of a cascade for each; embeddings are for PlaceRetrieval"
             )
         for row, (answer, target) in enumerate(zip(answers, targets, strict=True)):
-            assert target is not None
             ids = {key: batch[key][row] for key in ("sample_id", "patient_id")}
             ids |= {"recipe_hash": batch["recipe_hash"], "scores": []}
             truth = names_of(target.get("place", ""))
@@ -118,8 +132,24 @@ class Localisation(Evaluation):
             unique,
             self.vocabulary,
             bootstrap=self.bootstrap,
+            protocol=self.protocol,
             duplicates_dropped=len(rows) - len(unique),
         )
+
+
+def lesions_of(batch: VolumeBatch) -> list[dict[str, Any]]:
+    """List the lesions that the samples of a batch are about.
+
+    Raises:
+        ValueError: If a sample is about none.
+    """
+    targets = [row for row in batch.get("target", []) if row is not None and "box_mm" in row]
+    if len(targets) != len(batch["sample_id"]):
+        raise ValueError(
+            f"{len(targets)} of {len(batch['sample_id'])} samples are about a lesion; let all be: "
+            "data.scans.evaluation: medvlp.data.sampling.EachLesion"
+        )
+    return targets
 
 
 def answer_row(answer: PlaceAnswer, truth: list[str], box_mm: Sequence[float]) -> dict[str, Any]:
@@ -138,6 +168,7 @@ def localisation_results(
     vocabulary: PlaceVocabulary | None,
     *,
     bootstrap: Bootstrap,
+    protocol: str = PROTOCOL,
     duplicates_dropped: int = 0,
     notes: Sequence[str] = (),
 ) -> Results:
@@ -148,6 +179,7 @@ def localisation_results(
             "size_mm".
         vocabulary: Without it there are no figures of levels and regions.
         bootstrap: Of the intervals.
+        protocol: For the record.
         duplicates_dropped: For the record.
         notes: For the record.
 
@@ -169,7 +201,7 @@ def localisation_results(
     macros.append(_macro("coverage", len(rows), matched))
     without = len(rows) - len(kept)
     return Results(
-        protocol="localisation",
+        protocol=protocol,
         num_samples=len(kept),
         num_patients=len(set(patients)),
         prompt_hash="" if vocabulary is None else vocabulary.digest,
@@ -259,6 +291,6 @@ def _prediction(row: Mapping[str, Any]) -> dict[str, Any]:
         "GT": ",".join(row["truth"]),
         "pred": row["names"][0] if row["names"] else "",
         "probability": row["probability"],
-        "coarse": row["coarse"][0] if row["coarse"] else "",
+        "coarse_labels": ",".join(row["coarse"]),
         "size_mm": row["size_mm"],
     }

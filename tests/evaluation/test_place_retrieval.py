@@ -1,0 +1,82 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from medvlp.evaluation.localisation import Localisation
+from medvlp.evaluation.place_cascade import PlaceAnswer
+from medvlp.evaluation.place_retrieval import PlaceRetrieval
+from medvlp.types import Tokens
+
+TREE = {"Chest": {"A": {"x": "Ax", "y": "Ay"}, "B": {"x": "Bx"}}}
+WORDS = "ABxy"
+
+
+def tokenizer(texts: list[str]) -> Tokens:
+    ids = torch.tensor([[WORDS.index(text[-1])] for text in texts])
+    return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
+
+
+def embed(tokens: Tokens) -> torch.Tensor:
+    return torch.eye(4)[tokens.input_ids[:, 0]]
+
+
+def batch_of(*lesions: tuple[str, str]) -> Any:
+    names = [f"s/{number}" for number in range(len(lesions))]
+    target = [
+        {"box_mm": [0.0, 0.0, 0.0, 9.0, 9.0, 9.0], "place": place, "coarse": coarse}
+        for place, coarse in lesions
+    ]
+    ids = {"sample_id": names, "patient_id": names, "study_id": names}
+    return {**ids, "recipe_hash": "r", "target": target}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    tree, texts = tmp_path / "tree.json", tmp_path / "texts.json"
+    tree.write_text(json.dumps(TREE))
+    texts.write_text(json.dumps({word: f"in {word}" for word in WORDS}))
+    return str(tree), str(texts)
+
+
+def measure(files: tuple[str, str], level: Any, image: torch.Tensor, batch: Any) -> Any:
+    evaluation = PlaceRetrieval(
+        files[0], tokenizer, level=level, descriptions=files[1], num_resamples=5
+    )
+    evaluation.prepare(embed, torch.zeros(1), torch.device("cpu"))
+    evaluation.update(image, batch)
+    return evaluation.compute(evaluation.rows() * 2)
+
+
+def test_the_coarse_stage_ranks_all_coarse_places(files: tuple[str, str]) -> None:
+    image = torch.tensor([[1.0, 0.9, 0, 0], [0.9, 1.0, 0, 0], [1.0, 0, 0, 0]])
+    batch = batch_of(("Ax", "A"), ("Ay", "A"), ("", ""))
+    results = measure(files, "coarse", image, batch)
+    metrics = results.metrics()
+    assert metrics["localisation_coarse_top1"] == 0.5
+    assert metrics["coverage_matched"] == pytest.approx(2 / 3)
+    assert results.protocol == "localisation/coarse stage"
+    assert results.duplicates_dropped == 3
+    assert results.predictions[1]["coarse_labels"] == "B,A"
+
+
+def test_the_fine_stage_ranks_what_lies_within_the_true_place(files: tuple[str, str]) -> None:
+    image = torch.tensor([[0, 0, 0.1, 0.9], [0, 0, 0.1, 0.9]])
+    metrics = measure(files, "fine", image, batch_of(("Ax", "A"), ("Bx", "B"))).metrics()
+    assert metrics["localisation_top1"] == 0.5
+    assert metrics["localisation_coarse"] == 1
+
+
+def test_answers_of_a_cascade(files: tuple[str, str]) -> None:
+    evaluation = Localisation(files[0], num_resamples=5)
+    answers = [PlaceAnswer(("Ax",), (0.9,), ("A",), (1.0,), ("x",), ("A",), (0.9,))]
+    evaluation.update(answers, batch_of(("Ax,Bx", "A,B")))
+    assert evaluation.compute(evaluation.rows()).metrics()["localisation_top1"] == 1
+    evaluation.reset()
+    assert evaluation.rows() == [] and evaluation.class_names == []
+    with pytest.raises(ValueError, match="embeddings are for PlaceRetrieval"):
+        evaluation.update(torch.zeros(1, 4), batch_of(("Ax", "A")))
+    with pytest.raises(ValueError, match="0 of 1 samples are about a lesion"):
+        evaluation.update(answers, batch_of(("Ax", "A")) | {"target": [None]})
