@@ -3,8 +3,9 @@
 Takes folders of runs whose test has written scores (medvlp.train with test, medvlp.evaluate test),
 or of one evaluation in them. For every finding that both scored, and for the mean over them: AUROC
 and average precision of both, their difference A - B with the interval of a paired bootstrap over
-patients, and DeLong's test. Of evaluations of retrieval: R@k in both directions, likewise. Runs on
-other samples or labels are refused.
+patients, and DeLong's test. Of evaluations of retrieval: R@k in both directions, likewise; of
+generated reports: words and findings; of answers: words and accuracy. Runs on other samples, labels
+or true texts are refused.
 """
 
 import argparse
@@ -16,10 +17,10 @@ from medvlp.user_errors import one_line_errors
 
 if TYPE_CHECKING:
     from medvlp.evaluation.comparison import Comparison
-    from medvlp.evaluation.rank_comparison import RankComparison
+    from medvlp.evaluation.table_comparison import TableComparison
 
 
-def compare(options: argparse.Namespace) -> "Comparison | RankComparison":
+def compare(options: argparse.Namespace) -> "Comparison | TableComparison":
     """Run what the command line asks for.
 
     Raises:
@@ -28,13 +29,13 @@ def compare(options: argparse.Namespace) -> "Comparison | RankComparison":
     from rich.console import Console
 
     from medvlp import config
-    from medvlp.evaluation.rank_comparison import has_ranks
+    from medvlp.evaluation.table_comparison import has_figures
 
     config.require_writable(options.out)
     wanted = options.evaluation or [None]
     evaluations = (wanted[0], wanted[-1])
-    ranked = has_ranks(options.run_a, evaluations[0])
-    comparison = (_compare_ranks if ranked else _compare_scores)(options, evaluations)
+    tabled = has_figures(options.run_a, evaluations[0])
+    comparison = (_compare_tables if tabled else _compare_scores)(options, evaluations)
     Console().print(f"comparison.json and comparison.md: {options.out}", soft_wrap=True)
     return comparison
 
@@ -54,19 +55,19 @@ def _compare_scores(
     return comparison
 
 
-def _compare_ranks(
+def _compare_tables(
     options: argparse.Namespace, evaluations: tuple[str | None, str | None]
-) -> "RankComparison":
-    from medvlp.evaluation.rank_comparison import compare_ranks, print_ranks, write_ranks
+) -> "TableComparison":
+    from medvlp.evaluation.table_comparison import compare_tables, print_tables, write_tables
 
-    comparison = compare_ranks(
+    comparison = compare_tables(
         (options.run_a, options.run_b),
         evaluations,
         num_resamples=options.resamples,
         seed=options.seed,
     )
-    print_ranks(comparison)
-    write_ranks(comparison, options.out)
+    print_tables(comparison)
+    write_tables(comparison, options.out)
     return comparison
 
 

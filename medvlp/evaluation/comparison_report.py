@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medvlp.evaluation.comparison import METRICS, Comparison, Pair
-from medvlp.evaluation.results import Figure
+from medvlp.evaluation.results import Figure, without_nan
 
 _WIDTH = 100
 _TITLES = {"auroc": "AUROC", "ap": "AP"}
@@ -21,7 +21,7 @@ _MEAN = "mean"
 def write_comparison(comparison: Comparison, folder: Path) -> None:
     """Write `comparison.json` and `comparison.md`."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_without_nan(comparison.to_dict()), indent=1, allow_nan=False)
+    text = json.dumps(without_nan(comparison.to_dict()), indent=1, allow_nan=False)
     (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")
     (folder / "comparison.md").write_text(comparison_markdown(comparison), encoding="utf-8")
 
@@ -110,11 +110,3 @@ def _named(letter: str, facts: dict[str, Any]) -> str:
         f"{letter}: {facts['folder']} ({facts['protocol']}, seed {facts['seed']}, "
         f"checkpoint {facts['checkpoint_hash']})"
     )
-
-
-def _without_nan(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: _without_nan(value) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [_without_nan(value) for value in tree]
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

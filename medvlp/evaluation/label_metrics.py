@@ -32,9 +32,7 @@ def label_macros(
     Returns:
         One row of means and one of the F1 of each label; notes.
     """
-    said, true = (found == 1) & (truth >= 0), truth == 1
-    occurs = true.any(axis=0)
-    is_rare = occurs & (true.sum(axis=0) / np.maximum((truth >= 0).sum(axis=0), 1) <= rare)
+    occurs, is_rare = (truth == 1).any(axis=0), _rare(truth, rare)
     notes = []
     if not occurs.all():
         notes.append(f"{name}: never present, so without F1: {_joined(label_names, ~occurs)}")
@@ -42,28 +40,56 @@ def label_macros(
         return [], notes
     rare_names = _joined(label_names, is_rare) or "none"
     notes.append(f"{name}: rare findings (prevalence at most {rare:g}): {rare_names}")
-    tp, fp, fn = weights @ (said & true), weights @ (said & ~true), weights @ (~said & true)
-    f1 = _ratio(2 * tp, 2 * tp + fp + fn)
-    shown = {label_names[k]: f1[:, k] for k in np.flatnonzero(occurs).tolist()}
-    figures = {"f1_macro": defined_mean(list(shown.values())), **_micro(tp, fp, fn)}
-    figures["rare_recall"] = _ratio(tp[:, is_rare].sum(axis=1), (tp + fn)[:, is_rare].sum(axis=1))
-    means = {key: figure(values) for key, values in figures.items()}
-    each = {slug(label): figure(values) for label, values in shown.items()}
-    return [Macro(name, list(shown), means), Macro(f"{name}_f1", list(shown), each)], notes
+    shown = [label_names[k] for k in np.flatnonzero(occurs).tolist()]
+    f1 = _f1(*_counts(found, truth, weights))[:, occurs]
+    each = {slug(label): figure(values) for label, values in zip(shown, f1.T, strict=True)}
+    scores = label_scores(found, truth, weights, rare=rare)
+    means = {key: figure(values) for key, values in scores.items()}
+    return [Macro(name, shown, means), Macro(f"{name}_f1", shown, each)], notes
+
+
+def label_scores(
+    found: Int[ndarray, "n k"],
+    truth: Int[ndarray, "n k"],
+    weights: Float[ndarray, "r n"],
+    *,
+    rare: float = 0.1,
+) -> dict[str, Float[ndarray, " r"]]:
+    """Compute figures over all labels for every row of weights; NaN where one is undefined."""
+    occurs, is_rare = (truth == 1).any(axis=0), _rare(truth, rare)
+    tp, fp, fn = _counts(found, truth, weights)
+    f1 = _f1(tp, fp, fn)[:, occurs]
+    totals = [part.sum(axis=1) for part in (tp, fp, fn)]
+    return {
+        "f1_macro": defined_mean([*f1.T]) if occurs.any() else np.full(len(weights), np.nan),
+        "f1_micro": _f1(*totals),
+        "precision_micro": _ratio(totals[0], totals[0] + totals[1]),
+        "recall_micro": _ratio(totals[0], totals[0] + totals[2]),
+        "rare_recall": _ratio(tp[:, is_rare].sum(axis=1), (tp + fn)[:, is_rare].sum(axis=1)),
+    }
+
+
+def _counts(
+    found: Int[ndarray, "n k"], truth: Int[ndarray, "n k"], weights: Float[ndarray, "r n"]
+) -> tuple[Float[ndarray, "r k"], Float[ndarray, "r k"], Float[ndarray, "r k"]]:
+    """Count true and false positives, and false negatives, of known labels."""
+    said, true = (found == 1) & (truth >= 0), truth == 1
+    return weights @ (said & true), weights @ (said & ~true), weights @ (~said & true)
+
+
+def _rare(truth: Int[ndarray, "n k"], rare: float) -> Bool[ndarray, " k"]:
+    positive, known = (truth == 1).sum(axis=0), (truth >= 0).sum(axis=0)
+    return (positive > 0) & (positive / np.maximum(known, 1) <= rare)
+
+
+def _f1(
+    tp: Float[ndarray, "..."], fp: Float[ndarray, "..."], fn: Float[ndarray, "..."]
+) -> Float[ndarray, "..."]:
+    return _ratio(2 * tp, 2 * tp + fp + fn)
 
 
 def _joined(names: Sequence[str], chosen: Bool[ndarray, " k"]) -> str:
     return ", ".join(name for name, there in zip(names, chosen, strict=True) if there)
-
-
-def _micro(*counts: Float[ndarray, "r k"]) -> dict[str, Float[ndarray, " r"]]:
-    """Compute figures over all labels from true and false positives and false negatives."""
-    tp, fp, fn = (part.sum(axis=1) for part in counts)
-    return {
-        "f1_micro": _ratio(2 * tp, 2 * tp + fp + fn),
-        "precision_micro": _ratio(tp, tp + fp),
-        "recall_micro": _ratio(tp, tp + fn),
-    }
 
 
 def _ratio(part: Float[ndarray, "..."], whole: Float[ndarray, "..."]) -> Float[ndarray, "..."]:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from medvlp.evaluation import catalogue_report
 from medvlp.evaluation.published import hlip_layout, pub_brain_5_layout, retrieval_layout
 from medvlp.evaluation.published_unimed import slip_layout
-from medvlp.evaluation.results import Results
+from medvlp.evaluation.results import Results, without_nan
 
 
 def write_published(results: Mapping[str, Results], folder: str | Path, model: str) -> list[Path]:
@@ -56,14 +55,14 @@ def write_published(results: Mapping[str, Results], folder: str | Path, model: s
 
 def _write_json(path: Path, layout: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_without_nan(layout), indent=4) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(without_nan(layout), indent=4) + "\n", encoding="utf-8")
     return path
 
 
 def _write_slip(path: Path, result: Results) -> Path:
     """Write the lines of the published evaluation after training's first epoch, or of none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(_without_nan(line)) for line in slip_layout(result)]
+    lines = [json.dumps(without_nan(line)) for line in slip_layout(result)]
     path.write_text(
         "".join(f"Saving results for Epoch 0\n{line}\n" for line in lines), encoding="utf-8"
     )
@@ -79,9 +78,3 @@ def _write_scores(path: Path, key: str, result: Results, classes: Sequence[str])
         for row in result.predictions:
             writer.writerow([row["sample_id"], *(row[name] for name in names)])
     return path
-
-
-def _without_nan(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: _without_nan(value) for key, value in tree.items()}
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

@@ -21,7 +21,7 @@ from medvlp.evaluation.classification import (
     classification_results,
     known_rows,
 )
-from medvlp.evaluation.results import Results
+from medvlp.evaluation.results import Results, without_nan
 from medvlp.evaluation.score_table import ScoreTable
 from medvlp.evaluation.statistics import (
     closest_corner_threshold,
@@ -148,7 +148,7 @@ def score(options: argparse.Namespace) -> None:
     if options.out is not None:
         results.to_json(options.out / "results.json")
         record = {"findings": figures, "means": printed_means(figures), "compat": options.compat}
-        text = json.dumps(_without_nan(record), indent=1) + "\n"
+        text = json.dumps(without_nan(record), indent=1) + "\n"
         (options.out / "published.json").write_text(text, encoding="utf-8")
         console.print(f"results.json and published.json lie in {options.out}")
     if options.export is not None:
@@ -186,12 +186,6 @@ def _print(console: "Console", table: ScoreTable, figures: Figures, results: Res
     )
     for printed, value in printed_means(figures).items():
         console.print(f"{printed}: {value}")
-
-
-def _without_nan(tree: object) -> object:
-    if isinstance(tree, dict):
-        return {key: _without_nan(value) for key, value in tree.items()}
-    return None if isinstance(tree, float) and math.isnan(tree) else tree
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -203,7 +203,7 @@ class Results:
         """Return plain containers, without the predictions; NaN becomes None."""
         tree = asdict(self)
         del tree["predictions"]
-        return _map_floats(tree)
+        return without_nan(tree)
 
     def to_json(self, path: str | Path) -> Path:
         """Write the file and return its path; folders are made."""
@@ -248,11 +248,12 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
-def _map_floats(tree: Any) -> Any:
+def without_nan(tree: Any) -> Any:
+    """Replace numbers that JSON cannot hold by null."""
     if isinstance(tree, dict):
-        return {key: _map_floats(value) for key, value in tree.items()}
+        return {key: without_nan(value) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [_map_floats(value) for value in tree]
+        return [without_nan(value) for value in tree]
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
