@@ -7,6 +7,8 @@ import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
+from medvlp.checkpoints.fingerprint import weights_hash
+from medvlp.distributed.sharding import whole
 from medvlp.evaluation.protocol import Evaluation
 from medvlp.evaluation.written_answers import write_answers
 from medvlp.models.hsenet_vlm import HSENetVLM, TowerTokens
@@ -170,13 +172,18 @@ class HSENetVLMSystem(BaseSystem):
         scans = (batch["image"], batch["num_scans"], batch.get("slice_features"))
         if self.memory is None:
             return self.model.look(*scans)
-        return self.memory.look(self.model.look, *scans)
+        return self.memory.look(self.model.look, *scans, weights=self._hash_of_towers)
+
+    def _hash_of_towers(self) -> str:
+        towers = {"vision": self.model.vision, "guided_vision": self.model.guided_vision}
+        tensors = nn.ModuleDict(towers).state_dict()
+        return weights_hash({name: whole(tensor).cpu() for name, tensor in tensors.items()})
 
     def _questions(self, batch: VolumeBatch) -> list[str]:
         if "question" not in batch:
             raise ValueError(
-                "the batch has no questions to answer; choose data.texts of questions, such as "
-                "medvlp.data.conversation.Conversations"
+                "the batch has no questions to answer; choose texts with questions, as in "
+                "data/texts=hsenet_conversation"
             )
         return batch["question"]
 
