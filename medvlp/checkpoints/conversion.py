@@ -130,7 +130,7 @@ def write_weights(target: Path, content: Mapping[str, Any]) -> None:
     try:
         if target.suffix == ".safetensors":
             save_file(dict(content), aside, metadata={"format": "pt"})
-            aside.chmod(0o666 & ~_umask())  # safetensors writes for the owner alone
+            aside.chmod(readable())  # safetensors writes for the owner alone
         else:
             torch.save(dict(content), aside)
         os.replace(aside, target)
@@ -139,7 +139,8 @@ def write_weights(target: Path, content: Mapping[str, Any]) -> None:
         raise
 
 
-def _umask() -> int:
+def readable() -> int:
+    """Say which mode the user gives new files."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    return 0o666 & ~mask

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from medvlp import config
-from medvlp.checkpoints.conversion import write_weights
+from medvlp.checkpoints.conversion import readable, write_weights
 from medvlp.checkpoints.exported import CARRIED, LANGUAGE, MANIFEST, OWN_PARTS, Kind, library_name
 from medvlp.checkpoints.files import WeightFile
 from medvlp.checkpoints.fingerprint import weights_hash
@@ -163,6 +163,7 @@ def _write_language(
         max_new_tokens=tree["system"].get("max_new_tokens"),
     )
     decoder.save_pretrained(folder, max_shard_size="1TB")
+    (folder / LANGUAGE[kind]).chmod(readable())
     return _tied(decoder.state_dict())
 
 
