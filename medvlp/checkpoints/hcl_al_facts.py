@@ -76,7 +76,7 @@ def stored_recipe(
     *,
     compat: Literal["published"] | None = "published",
 ) -> LesionRecipe:
-    """Make the recipe that a published file states beside its weights.
+    """Make the recipe that a published file states beside its weights; it rounds nothing.
 
     Args:
         beside: What the file holds beside them, see `WeightFile`.
@@ -113,5 +113,11 @@ def stored_recipe(
     grid = PatchGrid(
         [int(side) for side in beside["crop_size"]], [float(mm) for mm in beside["spacing"]]
     )
-    grids = {stage: grid}
-    return LesionRecipe(channels, coarse=grids.get("coarse"), fine=grids.get("fine"), compat=compat)
+    return LesionRecipe(
+        channels,
+        coarse=grid if stage == "coarse" else None,
+        fine=grid if stage == "fine" else None,
+        image_dtype="float32",
+        pet_dtype="float32",
+        compat=compat,
+    )

@@ -4,27 +4,26 @@ import csv
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
-import torch
+from torch import nn
 
-from medvlp.checkpoints.adapter import load_published
-from medvlp.checkpoints.hcl_al_rules import HCL_AL
+from medvlp.checkpoints.files import open_weights
+from medvlp.checkpoints.hcl_al_facts import stored_recipe
+from medvlp.checkpoints.systems import load_weights
 from medvlp.data.lesion_places import PlaceVocabulary
-from medvlp.data.lesion_recipe import LesionRecipe, PatchChannel, PatchGrid
 from medvlp.data.lesion_table import BOX_COLUMNS
 from medvlp.evaluation.place_cascade import PlaceCascade
 from medvlp.prediction.lesion_list import localise_list, write_table
 from medvlp.prediction.lesion_localiser import LesionLocaliser, LesionStage
 from medvlp.text.clip_tokenizer import ClipTokenizer
 
-from .hcl_al_models import _IMAGE_TYPES as IMAGE_TYPES
-from .hcl_al_models import build_model, build_text, build_vision
+from .hcl_al_models import IMAGE_TYPES, build_model, build_text, build_vision
 from .registry import Case, handles
 
 PROBABILITY_TOLERANCE, BOX_TOLERANCE = 2e-4, 1e-3  # of its README
 SMALLEST = 1e-30  # whether a probability below is 0 depends on rounding
 TIED = 1e-4  # relative; neighbours as close as this may swap
-_CHANNELS = ("image", "pet", "lesion_mask")
 _LISTS = {
     "coarse_probs": ("coarse_labels",),
     "fine_probs": ("fine_to_coarse_labels", "fine_labels"),
@@ -36,7 +35,7 @@ _LISTED = {name for item in _LISTS.items() for name in (item[0], *item[1])}
 def inference_coarse_to_fine(case: Case) -> None:
     config, folder = case.config, case.path
     vocabulary = PlaceVocabulary.read(folder / "vocabulary.json", folder / "descriptions.json")
-    stages = {name: _stage(case, name) for name in ("coarse", "fine")}
+    stages = {"coarse": _stage(case, "coarse"), "fine": _stage(case, "fine")}
     for run in config["runs"]:
         cascade = PlaceCascade(
             vocabulary,
@@ -57,29 +56,18 @@ def inference_coarse_to_fine(case: Case) -> None:
             _compare(run["expected"], _rows(path), _rows(folder / run["expected"]))
 
 
-def _stage(case: Case, name: str) -> LesionStage:
+def _stage(case: Case, name: Literal["coarse", "fine"]) -> LesionStage:
     """Build a stage from its checkpoint, and the widths that this does not tell."""
-    saved = torch.load(case.path / name / "params.pth", weights_only=True)
-    sizes, kind = case.config[name], saved["net"]
+    file = open_weights(case.path / name / "params.pth")
+    sizes, kind = case.config[name], file.beside["net"]
     image = {"type": next(one for part, one in IMAGE_TYPES.items() if part in kind)}
-    image |= {"base_channels": sizes["image_base_channels"]}
-    vision = build_vision(image, saved["crop_size"], saved["input_channel"])
-    model = build_model(vision, build_text(case.config["text"]), sizes["num_features"])
-    weights = {key.removeprefix("module."): value for key, value in saved["state_dict"].items()}
-    assert load_published(model, weights, HCL_AL).complete
-    grid = PatchGrid(saved["crop_size"], list(map(float, saved["spacing"])))
-    channels = [
-        PatchChannel(field, float(rule["mean"]), float(rule["stddev"]), clip=rule["clip"])
-        for field, rule in zip(_CHANNELS, saved["crop_normalizers"], strict=True)
-    ]
-    recipe = LesionRecipe(
-        channels,
-        coarse=grid if name == "coarse" else None,
-        fine=grid if name == "fine" else None,
-        image_dtype="float32",
-        pet_dtype="float32",
-        compat="published",
-    )
+    image |= {key.removeprefix("image_"): size for key, size in sizes.items()}
+    vision = build_vision(image, file.beside["crop_size"], file.beside["input_channel"])
+    text, width = build_text(case.config["text"]), sizes["num_features"]
+    text_fc = nn.Linear(text.width, width) if "_Fc_" in kind else None
+    model = build_model(vision, text, width, text_fc=text_fc)
+    assert load_weights(model, file.tensors).complete
+    recipe = stored_recipe(file.beside, name)
     tokenizer = ClipTokenizer(context_length=case.config["text"]["context_length"])
     return LesionStage(model, recipe, tokenizer)
 

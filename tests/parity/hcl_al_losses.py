@@ -15,11 +15,11 @@ from .hcl_al_models import (
     GRADIENT_RELATIVE,
     build_model,
     build_text,
-    build_vision,
     forward_all,
     one_each,
     relative,
     tokens_of,
+    vision_of,
 )
 from .hsenet_vision import load_both_ways
 from .registry import Case, handles
@@ -85,7 +85,7 @@ def _compare(case: Case, name: str, ours: dict[str, Tensor | None]) -> None:
 
 @handles("hcl_al", "clipnet")
 def clipnet(case: Case) -> None:
-    model, tokens = _clipnet(case, text_fc=case.config["image"].get("text_fc", False))
+    model, tokens = _clipnet(case, text_fc=case.config.get("image", {}).get("text_fc", False))
     image = case.inputs["image"]
     with torch.no_grad():
         ours = forward_all(model, image, tokens)
@@ -106,8 +106,7 @@ handles("hcl_al", "clipnet_fc")(clipnet)
 
 def _clipnet(case: Case, *, text_fc: bool) -> tuple[HCLAL, Tokens]:
     config = case.config
-    image = {"type": "basic", **config, **config.get("image", {})}
-    vision = build_vision(image, config["input_size"], config["in_channels"])
+    vision = vision_of(config)
     text = build_text(config["text"])
     fc = nn.Linear(text.width, config["num_features"]) if text_fc else None
     model = build_model(vision, text, config["num_features"], text_fc=fc)

@@ -51,6 +51,12 @@ def build_vision(image: Mapping[str, Any], size: Sequence[int], channels: int) -
     return tower(size, base_channels=image.get("base_channels", 16), in_channels=channels)
 
 
+def vision_of(config: Mapping[str, Any]) -> Any:
+    """Build the image tower of a whole model; what is not said of it is BasicNet's."""
+    image = {"type": "basic", **config, **config.get("image", {})}
+    return build_vision(image, config["input_size"], config["in_channels"])
+
+
 def build_text(text: Mapping[str, Any]) -> ClipTextTransformer:
     """Build CLIP's text tower from the published keys."""
     return ClipTextTransformer(
@@ -160,7 +166,7 @@ def raw_features(model: HCLAL, image: Tensor, tokens: Tokens) -> tuple[Tensor, T
 def clipnet_bert(case: Case) -> None:
     config = case.config
     text = HFEncoder({"model_type": "bert", **config["bert"]}, pooling="max", mask_padding=False)
-    vision = build_vision({"type": "basic", **config}, config["input_size"], config["in_channels"])
+    vision = vision_of(config)
     model = build_model(vision, text, config["num_features"])
     load_both_ways(model, case.state_dict, HCL_AL)
     tokens = tokens_of(case.inputs["text"])
@@ -189,14 +195,8 @@ def forward_all(model: HCLAL, image: Tensor, tokens: Tokens) -> dict[str, Tensor
 def fullsize(case: Case) -> None:
     """Run a network of full size with weights and an image made by the formula of the README."""
     config = case.config
-    with torch.device("meta"):
-        model = full_size_model(
-            config["upstream_class"],
-            config["crop_size"],
-            config["in_channels"],
-            config["num_features"],
-        )
-    model.to_empty(device="cpu")
+    sizes = (config["crop_size"], config["in_channels"], config["num_features"])
+    model = full_size_model(config["upstream_class"], *sizes)
     own = to_published(model.state_dict(), HCL_AL)
     made = {name: _made(name, tensor) for name, tensor in own.items()}
     assert load_published(model, made, HCL_AL).complete
@@ -209,7 +209,7 @@ def fullsize(case: Case) -> None:
     case.assert_all_compared()
 
 
-_IMAGE_TYPES = {
+IMAGE_TYPES = {
     "ResidualNet": "residual",
     "BasicNet": "basic",
     "DenseNet": "densenet",
@@ -221,7 +221,7 @@ def full_size_model(
     name: str, crop_size: Sequence[int], in_channels: int, num_features: int
 ) -> HCLAL:
     """Build one of the nine published networks by its name."""
-    kind = next(kind for part, kind in _IMAGE_TYPES.items() if part in name)
+    kind = next(kind for part, kind in IMAGE_TYPES.items() if part in name)
     vision = build_vision({"type": kind}, crop_size, in_channels)
     if "BERT" in name:
         text = HFEncoder({"model_type": "bert"}, pooling="max", mask_padding=False)
