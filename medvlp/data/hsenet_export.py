@@ -58,7 +58,7 @@ def export(manifest: Manifest, out: Path, *, task: Task = "report") -> Counter[s
     lists: dict[str, list[Row]] = {"train": [], "validation": []}
     counts: Counter[str] = Counter()
     with RateBar("writing", "studies") as bar:
-        for done, study in enumerate(manifest, 1):
+        for study in manifest:
             told = list(_told(study, task))
             if not told:
                 counts[f"studies without a {task}, left out"] += 1
@@ -66,7 +66,7 @@ def export(manifest: Manifest, out: Path, *, task: Task = "report") -> Counter[s
             for scan in study["scans"] if told else ():
                 paths = _write_arrays(manifest, scan["scan_id"], out / split)
                 lists[split] += [{**paths, **words} for words in told]
-            bar.advance(done, len(manifest))
+            bar.advance(len(manifest))
     if not any(lists.values()):
         raise ValueError(f"{manifest.folder} has no study with a {task}; nothing was written")
     write_atomically(out / "dataset.json", (json.dumps(lists, indent=1) + "\n").encode())
