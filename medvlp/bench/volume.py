@@ -1,7 +1,7 @@
 """Tokens of a volume by HSENet's image tower, against the plain formulas of the published code.
 
 The plain way forms every matrix of attention weights. Before anything is timed, both must give the
-same tokens within 1e-4 in float32.
+same tokens within 1e-4 in float32; how far those of autocast to bfloat16 are off is told.
 """
 
 import argparse
@@ -28,6 +28,7 @@ TOLERANCE = 1e-4
 NUM_SLICES = 32  # of HSENet's recipes
 PUBLISHED = "HSENet's own code on one thread of another machine: 11.1 s (stage 1), 11.8 s (stage 2)"
 PLAIN, OURS, CLASS = "plain, all tokens", "all tokens", "class token alone"
+HALF = "all tokens, bf16"
 
 
 def run(options: argparse.Namespace) -> None:
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
         inputs = [part.to(device) for part in inputs_of(tower)]
         rows += [{"model": name} | row for row in measure(tower, inputs, options.repeats, device)]
     notes = [
-        f"one volume, random weights, evaluation, fp32, {options.device}; median of "
+        f"one volume, random weights, evaluation, fp32 but where told, {options.device}; median of "
         f"{options.repeats} after a warm-up, in turn; the class token is what retrieval and "
         "contrastive training take, a language model takes the others",
         PUBLISHED,
@@ -89,6 +90,7 @@ def measure(
         PLAIN: partial(plain_tokens, tower, *inputs),
         OURS: partial(tower.tokens, *inputs),
         CLASS: partial(tower, inputs[0], one, *inputs[1:]),
+        HALF: partial(_half, tower, inputs, device),
     }
     differences = _differences(ways)
     times = interleaved(ways, repeats, device)
@@ -114,13 +116,18 @@ def _differences(ways: Mapping[str, Callable[[], Tensor]]) -> dict[str, float]:
         name: float((result - (expected[:, 0] if name == CLASS else expected)).abs().max())
         for name, result in results.items()
     }
-    largest = max(differences.values())
+    largest = max(value for name, value in differences.items() if name != HALF)
     if largest > TOLERANCE:
         raise RuntimeError(
             f"tokens differ by {largest:.1e}, at most {TOLERANCE} was expected: the ways do not "
             "compute the same, so their speed says nothing"
         )
     return differences
+
+
+def _half(tower: VolumeViT, inputs: list[Tensor], device: torch.device) -> Tensor:
+    with torch.autocast(device.type, torch.bfloat16):
+        return tower.tokens(*inputs)
 
 
 def plain_tokens(
