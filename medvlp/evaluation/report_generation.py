@@ -174,6 +174,7 @@ def collapse(generated: Sequence[str], truth: Sequence[str]) -> Macro:
     Returns:
         distinct_reports and distinct_sentences: shares of different ones among all; most_frequent:
         the share of the report that was written most often. The same of the truth as `true_*`.
+        Without intervals: a resample repeats reports, which itself makes fewer of them distinct.
     """
     figures: dict[str, Figure] = {}
     for prefix, texts in (("", generated), ("true_", truth)):

@@ -62,6 +62,17 @@ def test_figures_by_hand():
     assert Results.from_dict(results.to_dict()).macros == results.macros
 
 
+def test_queries_ask_their_own_pool_alone():
+    embedding, batch = axes(1, 0, 3, 2), batch_of([0, 1, 2, 3], [0, 1, 2, 3], 4)
+    results = run(Retrieval(cutoffs=[1, 2], pools=[3, 4], num_resamples=10), (embedding, batch))
+    figures = {macro.name: macro.figures for macro in results.macros}
+    assert results.notes == ["1 pools of 3 of 4 samples", "no pools of 4: there are 4 samples"]
+    assert figures["image_to_text_pool_3"]["n"].value == 3
+    # one of three has lost its partner, so that all texts tie; the other two are exchanged
+    assert figures["image_to_text_pool_3"]["mean_rank"].value == 3
+    assert figures["text_to_image"]["mean_rank"].value == 4
+
+
 def test_equal_texts_count_once_under_dedup():
     embedding, batch = axes(0, 0, 1), batch_of([0, 0, 1], [0, 1, 2], 3)
     metrics = run(Retrieval(num_resamples=10), (embedding, batch)).metrics()
