@@ -1,11 +1,10 @@
 """What evaluations of generated texts share: rows of text and truth, figures with intervals."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
@@ -13,7 +12,7 @@ from torch import Tensor
 from medvlp.evaluation.results import Figure, Results
 from medvlp.evaluation.row_evaluation import RowEvaluation, Rows
 from medvlp.evaluation.statistics import figure
-from medvlp.types import Tokens, VolumeBatch
+from medvlp.types import VolumeBatch
 
 
 class GeneratedTextEvaluation(RowEvaluation):
@@ -26,14 +25,6 @@ class GeneratedTextEvaluation(RowEvaluation):
     @abstractmethod
     def facts(self, generated: str, truth: str, batch: VolumeBatch, row: int) -> dict[str, Any]:
         """Return what a row of the evaluation holds besides ids and texts; "scores" among it."""
-
-    def prepare(
-        self,
-        embed_text: Callable[[Tokens], Tensor],
-        logit_scale: Float[Tensor, "1"],
-        device: torch.device,
-    ) -> None:
-        """Do nothing: there are no prompts."""
 
     def update(self, generated: Sequence[str] | Tensor, batch: VolumeBatch) -> None:
         """Keep the generated text of every study beside the true one.

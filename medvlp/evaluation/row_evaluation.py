@@ -1,17 +1,20 @@
 """Evaluations that keep one row per sample and compute all of their figures from these."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy import ndarray
+from torch import Tensor
 
 from medvlp.evaluation.protocol import Evaluation
 from medvlp.evaluation.results import Macro, Results
 from medvlp.evaluation.score_table import check_rows, distinct_rows
 from medvlp.evaluation.statistics import bootstrap_facts, patient_weights
+from medvlp.types import Tokens
 
 Rows = Sequence[dict[str, Any]]
 
@@ -46,6 +49,14 @@ class RowEvaluation(Evaluation):
     @abstractmethod
     def macros(self, rows: Rows, weights: Float[ndarray, "r n"]) -> tuple[list[Macro], list[str]]:
         """Return all figures of the rows that count, and notes."""
+
+    def prepare(
+        self,
+        embed_text: Callable[[Tokens], Tensor],
+        logit_scale: Float[Tensor, "1"],
+        device: torch.device,
+    ) -> None:
+        """Do nothing: there are no prompts."""
 
     def predictions(self, rows: Rows) -> list[dict[str, Any]]:
         """Return the rows of predictions.csv."""

@@ -1,10 +1,9 @@
 """Volume to volume retrieval as an evaluation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from medvlp.evaluation.results import Macro
 from medvlp.evaluation.row_evaluation import RowEvaluation, Rows
 from medvlp.evaluation.statistics import figure
 from medvlp.evaluation.volume_retrieval import cumulative, findings_overlap
-from medvlp.types import Tokens, VolumeBatch
+from medvlp.types import VolumeBatch
 
 
 class VolumeRetrieval(RowEvaluation):
@@ -51,14 +50,6 @@ class VolumeRetrieval(RowEvaluation):
     def class_names(self) -> list[str]:
         """Name the scores of a row: there are none."""
         return []
-
-    def prepare(
-        self,
-        embed_text: Callable[[Tokens], Tensor],
-        logit_scale: Float[Tensor, "1"],
-        device: torch.device,
-    ) -> None:
-        """Do nothing: there are no texts."""
 
     def update(self, image_embedding: Float[Tensor, "b *p e"], batch: VolumeBatch) -> None:
         """Keep embeddings and labels.
