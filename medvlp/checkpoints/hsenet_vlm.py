@@ -39,6 +39,9 @@ VLM_EXPECTED = (
 PEFT_PREFIX = "base_model.model."
 """Before every name of an adapter."""
 
+OWN_NAME = re.compile(r"(guided_)?(packer|vision)\.|language\.decoder\..+\.lora_[AB]\.")
+"""What the names of an adapter, or of the towers beside it, begin with under ours."""
+
 _OWN = "language.decoder."
 _BASE = ".base_layer."
 _HEAD, _WORDS = "lm_head.weight", "model.embed_tokens.weight"

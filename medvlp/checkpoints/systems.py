@@ -21,7 +21,7 @@ from medvlp.checkpoints.adapter import (
     to_published,
 )
 from medvlp.checkpoints.files import open_weights
-from medvlp.checkpoints.hsenet_vlm import adapter_part
+from medvlp.checkpoints.hsenet_vlm import OWN_NAME, adapter_part
 from medvlp.checkpoints.published_systems import (
     OUR_NAMES,
     SYSTEMS,
@@ -134,9 +134,15 @@ def check_weights(model: nn.Module, tensors: StateDict) -> tuple[dict[str, Tenso
 
 def part_of(model: nn.Module, tensors: StateDict) -> nn.Module:
     """Return what a file is of: packers and low-rank layers, if it is an adapter, or all."""
-    if isinstance(model, HSENetVLM) and recognise(tensors)[0] is SYSTEMS["hsenet_adapter"]:
+    if isinstance(model, HSENetVLM) and is_adapter(tensors):
         return adapter_part(model, tensors)
     return model
+
+
+def is_adapter(tensors: StateDict) -> bool:
+    """Tell whether these are the weights of an adapter, under published names or ours."""
+    ours = "packer." in {name[:7] for name in tensors} and all(map(OWN_NAME.match, tensors))
+    return ours or recognise(tensors)[0] is SYSTEMS["hsenet_adapter"]
 
 
 def differences(model: nn.Module, tensors: StateDict) -> list[str]:

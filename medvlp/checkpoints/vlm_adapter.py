@@ -1,7 +1,6 @@
 """HSENet's language model from an adapter: packers and low-rank layers over files of their own."""
 
 import logging
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,10 @@ from medvlp.checkpoints.adapter import (
 )
 from medvlp.checkpoints.files import WeightFile, open_weights
 from medvlp.checkpoints.hsenet_vlm import AdapterPart, adapter_part
-from medvlp.checkpoints.published_systems import SYSTEMS
-from medvlp.checkpoints.systems import differences, recognise, table_for
+from medvlp.checkpoints.systems import differences, is_adapter, table_for
 from medvlp.checkpoints.vlm_init import TowersInit
 from medvlp.models.hsenet_vlm import HSENetVLM
 
-_OWN_NAME = re.compile(r"(guided_)?(packer|vision)\.|language\.decoder\..+\.lora_[AB]\.")
 _LOG = logging.getLogger(__name__)
 
 
@@ -81,13 +78,6 @@ class AdapterInit:
         report = _load(part, tensors, self.path, model)
         _LOG.info("packers and low-rank layers from %s: %s", self.path, report)
         return report
-
-
-def is_adapter(tensors: StateDict) -> bool:
-    """Tell whether these are the weights of an adapter, under any names."""
-    packed = any(name.startswith("packer.") for name in tensors)
-    ours = packed and all(_OWN_NAME.match(name) for name in tensors)
-    return ours or recognise(tensors)[0] is SYSTEMS["hsenet_adapter"]
 
 
 def load_adapter(model: HSENetVLM, tensors: StateDict) -> LoadReport:
