@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from jsonargparse import ArgumentParser
 from omegaconf import OmegaConf
@@ -35,7 +36,9 @@ TOKENIZER = {"_target_": f"{HashTokenizer.__module__}.HashTokenizer"}
 
 def tree(path: Path) -> dict:
     model = OmegaConf.load(FOLDER.parent / "model" / "fvlm_vit_base.yaml").model  # of its organs
-    parts = {"tokenizer": TOKENIZER, "evaluation": OmegaConf.load(path), "model": model}
+    with initialize_config_dir(str(FOLDER), version_base=None):
+        evaluation = compose(path.stem)
+    parts = {"tokenizer": TOKENIZER, "evaluation": evaluation, "model": model}
     return OmegaConf.create(parts)
 
 
