@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from jsonargparse import ArgumentParser
 from omegaconf import OmegaConf
 
+from medvlp.checkpoints.hsenet_vlm import published_adapter
 from medvlp.config import compose
 from medvlp.models.fvlm import FVLM
 from medvlp.models.hsenet_clip import HSENetCLIP
@@ -89,6 +90,10 @@ def test_hsenets_language_model_has_the_published_size() -> None:
         model: HSENetVLM = instantiate(config["model"], _convert_="all")
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert trained == 51_401_728  # both packers and the low-rank layers
+    adapter = published_adapter(model)
+    assert len(adapter) == 284 and sum(t.numel() for t in adapter.values()) == trained
+    layer = "base_model.model.model.layers.31.self_attn.qkv_proj.lora_{}.default.weight"
+    assert [list(adapter[layer.format(x)].shape) for x in "AB"] == [[16, 3072], [5120, 16]]
     rotary: Any = model.language.decoder.model.rotary_emb
     assert rotary.attention_scaling == pytest.approx(1.190238)  # in short texts, too
     assert model.num_image_tokens == config["tokenizer"]["num_image_tokens"] == 256
