@@ -63,8 +63,9 @@ class LesionLocaliser:
         for name, stage in self.stages.items():
             if name not in stage.recipe.grids:
                 raise ValueError(f"the recipe of the {name} stage has no {name} patch")
-            # a quarter less time on a CPU than with channels first
-            stage.model.eval().to(device=self.device, memory_format=torch.channels_last_3d)
+            # a fifth less time on a CPU than with channels first; PyTorch's stubs lack the keyword
+            layout: Any = {"memory_format": torch.channels_last_3d}
+            stage.model.eval().to(device=self.device, **layout)
         words = cascade.vocabulary.coarse_words, cascade.vocabulary.all_fine_words
         self._texts = {
             name: self._embed_texts(self.stages[name], chosen)
