@@ -12,7 +12,8 @@ NPY and PNG, under the names of the files. The exit code is 3 if some images cou
 A model of organs (fVLM) takes one CT scan and --masks: findings, each in its organ, and an
 embedding of every organ.
 
-A language model that sees (HSENet) takes one CT scan: it writes a report, and answers --ask.
+A language model that sees (HSENet) takes one CT scan: it writes a report, if it has learnt to, and
+answers --ask.
 
 A checkpoint of medvlp.train knows how its scans are prepared; published weights need --experiment.
 """

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from medvlp.data.conversation import Conversations
 from medvlp.data.recipe import Recipe
+from medvlp.data.sampling import RandomQuestion
 from medvlp.evaluation.written_answers import write_answers
 from medvlp.models.hsenet_vlm import HSENetVLM
 from medvlp.prediction.loaded_model import LoadedModel
@@ -39,6 +40,8 @@ class Reply:
 def predict_report(options: argparse.Namespace, loaded: LoadedModel) -> None:
     """Read a scan, let the model write its report and answers, write and print both.
 
+    A model that learnt from questions alone writes no report.
+
     Raises:
         FileNotFoundError, ValueError: If the scan or a question cannot be used.
     """
@@ -48,27 +51,34 @@ def predict_report(options: argparse.Namespace, loaded: LoadedModel) -> None:
             f"{loaded.experiment} has a {type(loaded.recipe).__name__}, a language model that sees "
             "volumes needs a recipe of volumes"
         )
-    questions = [_question_of_report(loaded), *(text.strip() for text in options.ask or ())]
-    if not all(questions):
+    first, asked = _question_of_report(loaded), [text.strip() for text in options.ask or ()]
+    if not all(asked):
         raise ValueError("--ask got an empty question; write what is to be answered")
+    if first is None and not asked:
+        raise ValueError(
+            f"{loaded.experiment} learnt from questions alone and writes no report; ask it with "
+            "--ask QUESTION"
+        )
     min_slices = MIN_SLICES if options.min_slices is None else options.min_slices
     wanted = Wanted(_MODALITY, min_slices, derived=options.derived)
     marked = choose(find_series([Path(scan) for scan in options.scans]), wanted)
     scans, accounts = read_study(
         marked, loaded.recipe, stated_by(options, _MODALITY), wanted=wanted, several=False
     )
-    report, *answers = _replies(loaded, scans, questions)
+    replies = _replies(loaded, scans, asked if first is None else [first, *asked])
+    reports, answers = ([], replies) if first is None else (replies[:1], replies[1:])
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "report.txt").write_text(report.text + "\n", encoding="utf-8")
+    for report in reports:
+        (options.out / "report.txt").write_text(report.text + "\n", encoding="utf-8")
     tree = {
         **origin(loaded.facts, loaded.recipe, scans, accounts),
-        "report": vars(report),
+        "report": vars(reports[0]) if reports else None,
         "answers": [vars(answer) for answer in answers],
     }
     write_tree(options.out, tree)
     console = Console()
     print_scans(console, accounts)
-    for reply in (report, *answers):
+    for reply in replies:
         console.print(reply.question, style="bold", soft_wrap=True, markup=False)
         console.print(reply.text, soft_wrap=True, markup=False, highlight=False)
     console.print("research use only: these are words of a model, not a diagnosis")
@@ -92,7 +102,11 @@ def _refuse_options_of_scores(options: argparse.Namespace) -> None:
         )
 
 
-def _question_of_report(loaded: LoadedModel) -> str:
+def _question_of_report(loaded: LoadedModel) -> str | None:
+    """Word the question for a report; None if the model was never asked for one."""
+    trained = (loaded.tree["data"].get("scans") or {}).get("train")
+    if trained and isinstance(instantiate(trained, _convert_="all"), RandomQuestion):
+        return None
     texts = instantiate(loaded.tree["data"]["texts"], _convert_="all")
     if not isinstance(texts, Conversations):
         raise ValueError(
@@ -100,7 +114,7 @@ def _question_of_report(loaded: LoadedModel) -> str:
             "asked for; choose data/texts of questions by --set"
         )
     (unit,) = texts.evaluation({}, np.random.default_rng(0))
-    return unit.question or ""
+    return unit.question
 
 
 def _replies(

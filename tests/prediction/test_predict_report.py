@@ -83,6 +83,21 @@ def test_a_scan_gives_a_report_and_answers(
     assert QUESTION in printed and "research use only" in printed and "used" in printed
 
 
+def test_a_model_of_questions_alone_answers_and_writes_no_report(
+    chest_scan: Path, tmp_path: Path
+) -> None:
+    out, changes = tmp_path / "out", {"system.max_new_tokens": 6}
+    checkpoint = write_checkpoint(
+        tmp_path / "answers.ckpt", changes, "init=none", experiment="hsenet_vqa"
+    )
+    asked = [chest_scan, "--ckpt", checkpoint, "--out", out]
+    assert "hsenet_vqa learnt from questions alone and writes no report" in refusal(*asked)
+    run(*asked, "--ask", QUESTION)
+    tree = json.loads((out / "prediction.json").read_text())
+    assert tree["report"] is None and not (out / "report.txt").exists()
+    assert [one["question"] for one in tree["answers"]] == [QUESTION]
+
+
 def test_what_does_not_suit_the_model_is_refused(
     writer: Path, chest_checkpoint: Path, chest_scan: Path, tmp_path: Path
 ) -> None:
