@@ -191,25 +191,23 @@ def localisation_results(
         raise ValueError(
             f"none of {len(rows)} lesions has a true place: there is nothing to compare with"
         )
-    patients = [row["patient_id"] for row in kept]
     # the share of lesions with a truth is one of the figures, so patients are drawn over all
     drawn = patient_weights([row["patient_id"] for row in rows], *bootstrap)
     weights = np.vstack([np.ones(len(rows)), drawn])
     has_truth = np.array([bool(row["truth"]) for row in rows])
-    macros = _macros(kept, vocabulary, weights[:, has_truth])
     matched = weighted_means({"matched": has_truth.astype(np.float64)}, weights)
-    macros.append(_macro("coverage", len(rows), matched))
+    macros = _macros(kept, vocabulary, weights[:, has_truth])
     without = len(rows) - len(kept)
     return Results(
         protocol=protocol,
         num_samples=len(kept),
-        num_patients=len(set(patients)),
+        num_patients=len({row["patient_id"] for row in kept}),
         prompt_hash="" if vocabulary is None else vocabulary.digest,
         recipe_hash=kept[0]["recipe_hash"],
         threshold_rule="",
         bootstrap=bootstrap_facts(*bootstrap),
         findings=[],
-        macros=macros,
+        macros=[*macros, _macro("coverage", len(rows), matched)],
         worst_finding="",
         subgroups=[],
         skipped={},
