@@ -12,6 +12,8 @@ from medvlp.checkpoints.fingerprint import not_finite, weights_hash
 from medvlp.checkpoints.model_configs import fitting_models
 from medvlp.checkpoints.systems import naming, recognise
 
+_SHORT = 8  # of lists that are told in full
+
 
 def inspect_file(path: str | Path) -> dict[str, Any]:
     """Describe a weight file in plain values.
@@ -46,7 +48,7 @@ def describe_beside(file: WeightFile) -> dict[str, Any]:
     """Tell what a file holds beside its weights: plain values, and the size of all else."""
     told: dict[str, Any] = {}
     for name, value in file.beside.items():
-        if isinstance(value, (int, float, str, bool)) or value is None:
+        if isinstance(value, (int, float, str, bool)) or value is None or _is_short(value):
             told[name] = value
         elif name == CARRIED:
             told |= {"recipe": value["recipe"]["hash"], "commit": value["commit"]}
@@ -56,6 +58,12 @@ def describe_beside(file: WeightFile) -> dict[str, Any]:
         else:
             told[name] = f"{type(value).__name__} of {len(value)}"
     return told
+
+
+def _is_short(value: Any) -> bool:
+    """Tell a few numbers or words, as a spacing in mm is."""
+    plain = isinstance(value, list) and all(isinstance(item, (int, float, str)) for item in value)
+    return plain and len(value) <= _SHORT
 
 
 def carried_model(file: WeightFile) -> dict[str, Any] | None:

@@ -14,9 +14,11 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from medvlp.checkpoints.adapter import CheckpointMismatchError, to_published
+from medvlp.checkpoints.files import open_weights
 from medvlp.checkpoints.fingerprint import fingerprint
 from medvlp.checkpoints.hcl_al_facts import stored_recipe
 from medvlp.checkpoints.hcl_al_rules import CLIP_TEXT, HCL_AL
+from medvlp.checkpoints.inspection import describe_beside
 from medvlp.checkpoints.model_configs import build_model, model_tree
 from medvlp.checkpoints.systems import check_weights, load_vision, load_weights, recognise
 from medvlp.checkpoints.text_init import TextTowerInit
@@ -127,7 +129,10 @@ def test_weights_come_back_bit_by_bit(tmp_path: Path, name: str) -> None:
     weights = {f"module.{n}": t for n, t in to_published(source.state_dict(), HCL_AL).items()}
     if "BERT" in name:
         weights["module.text_encoder.pooler.dense.bias"] = torch.zeros(6)
-    torch.save({"epoch": 350, "net": name, "state_dict": weights}, tmp_path / "params.pth")
+    beside = {"epoch": 350, "net": name} | STATED
+    torch.save(beside | {"state_dict": weights}, tmp_path / "params.pth")
+    told = describe_beside(open_weights(tmp_path / "params.pth"))
+    assert told["spacing"] == [2, 2, 3] and told["crop_normalizers"] == "list of 3"
     assert load_weights(model, tmp_path / "params.pth").complete
     system, ours, facts = recognise({n.removeprefix("module."): t for n, t in weights.items()})
     assert system is not None and (system.name, ours) == ("hcl_al", False)
