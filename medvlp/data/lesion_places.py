@@ -7,7 +7,7 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
-from medvlp.data.place_file import Place, read_places
+from medvlp.data.place_file import OtherNames, Place, read_places
 from medvlp.data.tables import nearest
 
 _SHIPPED = "places"  # a folder of medvlp.prompts
@@ -19,22 +19,34 @@ class PlaceVocabulary:
     Args:
         places: In the order of the file, which decides ties and samplers.
         descriptions: Word (coarse or fine) to the text that a text tower sees.
+        coarse: Coarse place to its other names, where it has any.
     """
 
-    def __init__(self, places: Sequence[Place], descriptions: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        places: Sequence[Place],
+        descriptions: Mapping[str, str],
+        coarse: Mapping[str, OtherNames] | None = None,
+    ) -> None:
         self.places = tuple(places)
         self.descriptions = dict(descriptions)
         self._by_name = {place.name: place for place in self.places}
         # an exact name comes before a synonym
         names = [(name, place) for place in self.places for name in (*place.synonyms, place.name)]
         self._by_any = {name.casefold(): place for name, place in names}
+        self.coarse_names = dict(coarse or {})
+        self._coarse_by_any = {
+            name.casefold(): word
+            for word, others in self.coarse_names.items()
+            for name in others.synonyms
+        }
 
     @classmethod
     def read(cls, vocabulary: Path, descriptions: Path | None = None) -> "PlaceVocabulary":
         """Read and check the files; for their layouts see `medvlp.data.place_file`.
 
         Args:
-            vocabulary: JSON or YAML.
+            vocabulary: JSON or YAML, or a folder of YAML files.
             descriptions: Of its words, where they are a file of their own; None leaves them out.
 
         Raises:
@@ -43,7 +55,7 @@ class PlaceVocabulary:
                 description, a name holds a comma, or places contain each other in a circle.
         """
         content = read_places(vocabulary, descriptions)
-        return cls(content.places, content.descriptions)
+        return cls(content.places, content.descriptions, content.coarse)
 
     @classmethod
     def load(cls, name_or_path: str, descriptions: str | None = None) -> "PlaceVocabulary":
@@ -53,7 +65,7 @@ class PlaceVocabulary:
             FileNotFoundError, ValueError: See `read`.
         """
         folder = Path(str(files("medvlp.prompts"))) / _SHIPPED
-        shipped = {path.stem: path for path in folder.glob("*.yaml")}
+        shipped = {path.stem: path for path in folder.iterdir()}
         path = shipped.get(name_or_path, Path(name_or_path))
         return cls.read(path, None if descriptions is None else Path(descriptions))
 
@@ -70,15 +82,16 @@ class PlaceVocabulary:
         return place
 
     def within(self, coarse: str) -> tuple[Place, ...]:
-        """List the places of a coarse place, in the order of the file.
+        """List the places of a coarse place or a synonym of one, in the order of the file.
 
         Raises:
             ValueError: If there is no such coarse place, with the nearest.
         """
-        if coarse not in self._by_coarse:
-            advice = nearest(coarse, self._by_coarse)
+        word = coarse if coarse in self._by_coarse else self._coarse_by_any.get(coarse.casefold())
+        if word is None:
+            advice = nearest(coarse, [*self._by_coarse, *self._coarse_by_any])
             raise ValueError(f"{coarse!r} is not a coarse place of the vocabulary{advice}")
-        return self._by_coarse[coarse]
+        return self._by_coarse[word]
 
     def text_of(self, word: str) -> str:
         """Return the description of a word.
@@ -106,7 +119,7 @@ class PlaceVocabulary:
     @cached_property
     def digest(self) -> str:
         """Hash of all that it says."""
-        text = json.dumps([self.places, self.descriptions], ensure_ascii=False)
+        text = json.dumps([self.places, self.descriptions, self.coarse_names], ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def fine_words(self, coarse: str) -> tuple[str, ...]:

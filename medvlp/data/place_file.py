@@ -20,18 +20,23 @@ A vocabulary of one's own is one file with both, and may say more of a place:
       Liver: in the liver, in the right upper abdomen below the diaphragm
       Liver S1: ...
 
+    coarse:                                   # what else is known of coarse places
+      Liver: {synonyms: [Hepar], ids: {FMA: "7197"}}
+
 A fine word may stand under several coarse places (a left and a right one), and has one description.
+Such a file may be a folder of several, which count as one, in the order of their names.
 """
 
-import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medvlp.data.distinct_keys import check_unique, read_mapping
 from medvlp.data.tables import nearest
 
 _KEYS = ("name", "sex", "gender", "max_size", "synonyms", "ids")
+_PARTS = ("places", "descriptions", "coarse")
 
 
 class Place(NamedTuple):
@@ -58,6 +63,13 @@ class Place(NamedTuple):
     ids: tuple[tuple[str, str], ...] = ()
 
 
+class OtherNames(NamedTuple):
+    """What else is known of a coarse place; see `Place`."""
+
+    synonyms: tuple[str, ...] = ()
+    ids: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass(frozen=True)
 class PlaceFile:
     """What files of places say.
@@ -65,10 +77,12 @@ class PlaceFile:
     Attributes:
         places: In their order.
         descriptions: Word to text.
+        coarse: Coarse place to its other names, where any are stated.
     """
 
     places: list[Place]
     descriptions: dict[str, str] = field(default_factory=dict)
+    coarse: dict[str, OtherNames] = field(default_factory=dict)
 
 
 def read_places(vocabulary: Path, descriptions: Path | None = None) -> PlaceFile:
@@ -78,27 +92,48 @@ def read_places(vocabulary: Path, descriptions: Path | None = None) -> PlaceFile
         FileNotFoundError: If one is not there, with where to get it.
         ValueError: If it cannot be right: see the checks below.
     """
-    tree = _load(vocabulary)
+    tree = _load_folder(vocabulary) if vocabulary.is_dir() else _load(vocabulary)
     texts: dict[str, Any] = {}
+    others: dict[str, Any] = {}
     source = vocabulary
     if "places" in tree:
-        unknown = [key for key in tree if key not in ("places", "descriptions")]
-        if unknown or not isinstance(tree["places"], dict):
-            raise ValueError(
-                f"{vocabulary} has the keys {', '.join(map(str, tree))}: expected 'places', a "
-                "tree, and 'descriptions'"
-            )
-        texts = dict(tree.get("descriptions") or {})
-        tree = tree["places"]
+        texts, others = (dict(tree.get(part) or {}) for part in _PARTS[1:])
+        tree = _own_tree(vocabulary, tree)
     if descriptions is not None:
         texts, source = _load(descriptions), descriptions
     places = _places(vocabulary, tree)
-    _check_unique(vocabulary, [place.name for place in places], "final name")
-    _check_synonyms(vocabulary, places)
+    check_unique(vocabulary, [place.name for place in places], "final name")
+    _check_synonyms(vocabulary, [(place.name, place.synonyms) for place in places])
     _check_circles(vocabulary, places)
+    coarse = _coarse(vocabulary, others, places)
     if texts:
         _check_texts(source, texts, places)
-    return PlaceFile(places, texts)
+    return PlaceFile(places, texts, coarse)
+
+
+def _own_tree(path: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = [key for key in tree if key not in _PARTS]
+    if unknown or not isinstance(tree["places"], dict):
+        raise ValueError(
+            f"{path} has the keys {', '.join(map(str, tree))}: expected 'places', a tree, and "
+            "'descriptions' and 'coarse'"
+        )
+    return tree["places"]
+
+
+def _load_folder(folder: Path) -> dict[str, Any]:
+    """Join the files of a folder into what one of them would say."""
+    joined: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        tree = _load(path)
+        _own_tree(path, tree | {"places": tree.get("places")})
+        for part in _PARTS:
+            there, new = joined.setdefault(part, {}), tree.get(part) or {}
+            check_unique(path, [*there, *new], "key")
+            there |= new
+    if not joined:
+        raise FileNotFoundError(f"{folder} holds no .yaml file of places")
+    return joined
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -108,43 +143,7 @@ def _load(path: Path) -> dict[str, Any]:
             "github.com/HerrBaum-YR/HCL-AL (no licence stated: ask the authors before you pass "
             "them on); set vocabulary=... and descriptions=..."
         )
-    is_yaml = path.suffix.lower() in (".yaml", ".yml")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        content = _yaml(path, text) if is_yaml else _json(path, text)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: {error}") from error
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f"{path} holds no {'mapping' if is_yaml else 'JSON object'} with entries")
-    return content
-
-
-def _json(path: Path, text: str) -> Any:
-    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        _check_unique(path, [key for key, _ in pairs], "key")
-        return dict(pairs)
-
-    try:
-        return json.loads(text, object_pairs_hook=distinct)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not readable JSON: {error}") from error
-
-
-def _yaml(path: Path, text: str) -> Any:
-    import yaml
-
-    class Distinct(yaml.SafeLoader):
-        """Refuses a key that is repeated, which YAML would pass over."""
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            _check_unique(path, [str(key) for key in keys], "key")
-            return super().construct_mapping(node, deep)
-
-    try:
-        return yaml.load(text, Distinct)  # a SafeLoader
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"{path} is not readable YAML: {error}") from error
+    return read_mapping(path)
 
 
 def _places(path: Path, tree: Mapping[Any, Any]) -> list[Place]:
@@ -187,38 +186,55 @@ def _place(path: Path, words: tuple[Any, Any, Any], leaf: Any) -> Place:
         raise ValueError(
             f"{where} has gender {sex!r} and max_size {size!r}, expected F or M and millimetres"
         )
+    others = _other_names(path, where, facts)
+    for word in (*words, facts["name"]):
+        _check_word(path, word)
+    return Place(*words, facts["name"], sex, float(size), *others)
+
+
+def _coarse(path: Path, tree: Mapping[str, Any], places: Sequence[Place]) -> dict[str, OtherNames]:
+    words = dict.fromkeys(place.coarse for place in places)
+    coarse: dict[str, OtherNames] = {}
+    for word, facts in tree.items():
+        if word not in words:
+            raise ValueError(f"{path}: {word!r} is no coarse place{nearest(str(word), words)}")
+        if not isinstance(facts, dict) or set(facts) - {"synonyms", "ids"}:
+            raise ValueError(f"{path}: {word!r} is {facts!r}, expected synonyms and ids")
+        coarse[word] = _other_names(path, f"{path}: {word}", facts)
+    none = OtherNames()
+    _check_synonyms(path, [(word, coarse.get(word, none).synonyms) for word in words])
+    return coarse
+
+
+def _other_names(path: Path, where: str, facts: Mapping[str, Any]) -> OtherNames:
     synonyms, ids = facts.get("synonyms") or [], facts.get("ids") or {}
     if not isinstance(synonyms, list) or not isinstance(ids, dict):
         raise ValueError(
             f"{where} has synonyms {synonyms!r} and ids {ids!r}, expected a list of names, and "
             "{standard: term id}"
         )
-    for word in (*words, facts["name"], *synonyms):
-        if not isinstance(word, str) or "," in word or word != word.strip() or not word:
-            raise ValueError(
-                f"{path}: {word!r} is no text, is empty, has a comma or blanks around it; tables "
-                "join names with commas"
-            )
+    for word in synonyms:
+        _check_word(path, word)
     terms = tuple((str(standard), str(term)) for standard, term in ids.items())
-    return Place(*words, facts["name"], sex, float(size), tuple(synonyms), terms)
+    return OtherNames(tuple(synonyms), terms)
 
 
-def _check_unique(path: Path, names: Sequence[str], what: str) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise ValueError(f"{path} has the {what} {name!r} more than once")
-        seen.add(name)
+def _check_word(path: Path, word: Any) -> None:
+    if not isinstance(word, str) or "," in word or word != word.strip() or not word:
+        raise ValueError(
+            f"{path}: {word!r} is no text, is empty, has a comma or blanks around it; tables "
+            "join names with commas"
+        )
 
 
-def _check_synonyms(path: Path, places: Sequence[Place]) -> None:
-    owners = {place.name.casefold(): place.name for place in places}
-    for place in places:
-        for synonym in place.synonyms:
-            other = owners.setdefault(synonym.casefold(), place.name)
-            if other != place.name:
+def _check_synonyms(path: Path, names: Sequence[tuple[str, Sequence[str]]]) -> None:
+    owners = {name.casefold(): name for name, _ in names}
+    for name, synonyms in names:
+        for synonym in synonyms:
+            other = owners.setdefault(synonym.casefold(), name)
+            if other != name:
                 raise ValueError(
-                    f"{path}: {synonym!r} is a synonym of {place.name!r} and means {other!r} too"
+                    f"{path}: {synonym!r} is a synonym of {name!r} and means {other!r} too"
                 )
 
 

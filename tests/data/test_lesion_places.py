@@ -87,6 +87,8 @@ places:
       Segment 1: {name: Liver S1, synonyms: [Caudate lobe], ids: {FMA: 14509}}
     Pelvis:
       Uterus: {name: Uterus, sex: F, max_size: 90}
+coarse:
+  Liver: {synonyms: [Hepar], ids: {FMA: 7197}}
 descriptions:
   Liver: in the liver
   Segment 1: in the caudate lobe
@@ -106,6 +108,8 @@ def test_one_file_holds_tree_and_texts(tmp_path: Path) -> None:
     assert places.locate("Liver S1").ids == (("FMA", "14509"),)
     assert places.text_of("Segment 1") == "in the caudate lobe"
     assert places.all_fine_words == ("Segment 1", "Uterus")
+    assert places.within("hepar") == places.within("Liver")
+    assert places.coarse_names["Liver"].ids == (("FMA", "7197"),)
     assert places.locate("Uterus").gender == "F"
     assert places.digest != one_file(tmp_path, ONE_FILE.replace("in the pelvis", "below")).digest
     with pytest.raises(ValueError, match=r"'Lever' is not a coarse place.*mean 'Liver'"):
@@ -124,9 +128,31 @@ def test_one_file_holds_tree_and_texts(tmp_path: Path) -> None:
         ("    Pelvis:", "    Liver:", "key 'Liver' more than once"),
         ("places:", "tree: 1\nplaces:", "expected 'places', a tree"),
         ("descriptions:", "descriptions: {", "not readable YAML"),
+        ("synonyms: [Hepar]", "synonyms: [Pelvis]", "means 'Pelvis' too"),
+        ("synonyms: [Hepar]", "sex: F", "expected synonyms and ids"),
+        ("  Liver: {syn", "  Lever: {syn", "'Lever' is no coarse place.*mean 'Liver'"),
         ("  Uterus: in the uterus", "", "lacks the description of 1 of 4"),
     ],
 )
 def test_one_file_that_cannot_be_right(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         one_file(tmp_path, ONE_FILE.replace(old, new, 1))
+
+
+def test_a_folder_counts_as_one_file(tmp_path: Path) -> None:
+    whole = one_file(tmp_path)
+    (tmp_path / "places.yaml").unlink()
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "1.yaml").write_text(ONE_FILE)
+    with pytest.raises(FileNotFoundError, match=r"holds no \.yaml file"):
+        PlaceVocabulary.load(str(tmp_path))
+    head = (
+        "places: {Head: {Brain: {Pons: Pons}}}\ndescriptions: {Brain: in it, Pons: in the pons}\n"
+    )
+    (folder / "2.yaml").write_text(head)
+    both = PlaceVocabulary.load(str(folder))
+    assert both.places[:-1] == whole.places and both.locate("Pons").body == "Head"
+    (folder / "3.yaml").write_text(head)
+    with pytest.raises(ValueError, match=r"3\.yaml has the key 'Head' more than once"):
+        PlaceVocabulary.load(str(folder))
