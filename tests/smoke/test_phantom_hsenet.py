@@ -85,7 +85,7 @@ def test_from_nothing_to_tables_though_interrupted(tmp_path: Path) -> None:
     for name in (*tables, "mrg/report_generation", "vqa/vqa"):
         assert json.loads((run / name / "results.json").read_text())["macros"], name
     compared = json.loads((run / "compared/comparison.json").read_text())
-    assert compared["directions"]["text_to_image"]
+    assert compared["groups"]["text_to_image"]
     for name in ("mrg/report_generation", "vqa/vqa"):
         examples = (run / name / "examples.md").read_text().splitlines()
         assert examples[0].endswith("| generated | truth |") and len(examples) == 2 + 5
