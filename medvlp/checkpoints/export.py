@@ -45,19 +45,18 @@ def export_file(
             AutoModelForCausalLM. "adapter": these layers alone, for PEFT.
         experiment: Which the weights belong to; files of others do not carry theirs.
         overrides: key=value of the tree.
-        force: Replace a folder that is there.
+        force: Replace an export that is there.
 
     Returns:
         What was written.
 
     Raises:
-        FileExistsError: If the folder is there, and not to be replaced.
+        FileExistsError: If the folder is there and not to be replaced, or is no export.
         ValueError: If the model is of another kind, or cannot be written so.
     """
     if kind not in get_args(Kind):
         raise ValueError(f"cannot export as {kind!r}; choose of {', '.join(get_args(Kind))}")
-    if folder.exists() and not force:
-        raise FileExistsError(f"{folder} is already there; add --force to replace it")
+    _require_room(folder, force=force)
     carried = _carried(file, experiment, overrides)
     tree = carried["config"]
     model = _model(file, tree)
@@ -65,13 +64,7 @@ def export_file(
     aside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.tmp")
     aside.mkdir(parents=True)
     try:
-        tied = _write_language(model, tree, aside, kind)
-        for name, parts in OWN_PARTS.items():
-            kept = {n: t for n, t in model.state_dict().items() if n.split(".")[0] in parts}
-            write_weights(aside / name, kept)
-        manifest = {"kind": kind, "tied": tied, "source": _source(carried["source"], model, kind)}
-        manifest |= {name: carried[name] for name in ("recipe", "commit")}
-        (aside / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        _write_parts(model, carried, aside, kind)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(aside, folder)
@@ -80,6 +73,26 @@ def export_file(
         raise
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     return {"folder": str(folder), "as": kind, "files": files, "from": weights_hash(file.tensors)}
+
+
+def _require_room(folder: Path, *, force: bool) -> None:
+    if folder.exists() and not force:
+        raise FileExistsError(f"{folder} is already there; add --force to replace it")
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise FileExistsError(
+            f"{folder} is there and no export (it has no {MANIFEST}): it is not replaced; name "
+            "another folder"
+        )
+
+
+def _write_parts(model: nn.Module, carried: Mapping[str, Any], folder: Path, kind: Kind) -> None:
+    tied = _write_language(model, carried["config"], folder, kind)
+    for name, parts in OWN_PARTS.items():
+        kept = {n: t for n, t in model.state_dict().items() if n.split(".")[0] in parts}
+        write_weights(folder / name, kept)
+    manifest = {"kind": kind, "tied": tied, "source": _source(carried["source"], model, kind)}
+    manifest |= {name: carried[name] for name in ("recipe", "commit")}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 def _carried(file: WeightFile, experiment: str | None, overrides: Sequence[str]) -> dict[str, Any]:

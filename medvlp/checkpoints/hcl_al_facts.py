@@ -86,6 +86,28 @@ def stored_recipe(
     Raises:
         ValueError: If something is missing, or asks for what patches are not made of.
     """
+    _require_known(beside)
+    rules, (lesion,) = beside["crop_normalizers"], beside["lesion_idx"]
+    fields: list[Literal["image", "pet", "lesion_mask"]] = [*_FIELDS[: len(rules) - 1]]
+    fields.insert(lesion, "lesion_mask")
+    channels = [
+        PatchChannel(field, float(rule["mean"]), float(rule["stddev"]), clip=bool(rule["clip"]))
+        for field, rule in zip(fields, rules, strict=True)
+    ]
+    grid = PatchGrid(
+        [int(side) for side in beside["crop_size"]], [float(mm) for mm in beside["spacing"]]
+    )
+    return LesionRecipe(
+        channels,
+        coarse=grid if stage == "coarse" else None,
+        fine=grid if stage == "fine" else None,
+        image_dtype="float32",
+        pet_dtype="float32",
+        compat=compat,
+    )
+
+
+def _require_known(beside: Mapping[str, Any]) -> None:
     needed = ("spacing", "crop_size", "crop_normalizers", "interpolation", "lesion_idx")
     missing = [name for name in needed if name not in beside]
     if missing:
@@ -104,20 +126,3 @@ def stored_recipe(
             f"sample_method {method!r} ('fixed_length') and normalizers of type {sorted(kinds)} "
             "(0); choose a data recipe yourself"
         )
-    fields: list[Literal["image", "pet", "lesion_mask"]] = [*_FIELDS[: len(rules) - 1]]
-    fields.insert(lesion, "lesion_mask")
-    channels = [
-        PatchChannel(field, float(rule["mean"]), float(rule["stddev"]), clip=bool(rule["clip"]))
-        for field, rule in zip(fields, rules, strict=True)
-    ]
-    grid = PatchGrid(
-        [int(side) for side in beside["crop_size"]], [float(mm) for mm in beside["spacing"]]
-    )
-    return LesionRecipe(
-        channels,
-        coarse=grid if stage == "coarse" else None,
-        fine=grid if stage == "fine" else None,
-        image_dtype="float32",
-        pet_dtype="float32",
-        compat=compat,
-    )

@@ -1,6 +1,7 @@
 """Weights of Hugging Face models: whole, and without running code that came with them."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -57,22 +58,27 @@ def load_strictly(
         ignore_mismatched_sizes=True,  # told below
         **options,
     )
-    shapes = [
-        f"{name}: {list(there)} there, {list(here)} here"
-        for name, there, here in info["mismatched_keys"]
-    ]
     others = [
         name for name in info["unexpected_keys"] if surplus is None or not surplus.fullmatch(name)
     ]
+    misfits = {**info, "unexpected_keys": others}
+    _require_all(misfits, pretrained, f"the {what}", config.model_type)
+    return model
+
+
+def _require_all(misfits: Mapping[str, Any], source: str, what: str, model_type: str) -> None:
+    shapes = [
+        f"{name}: {list(there)} there, {list(here)} here"
+        for name, there, here in misfits["mismatched_keys"]
+    ]
     for verdict, names in (
-        (f"lacks {{}} weights of the {what}", info["missing_keys"]),
-        (f"has {{}} weights of another shape than the {what}", shapes),
-        (f"has {{}} weights that the {what} has no place for", others),
+        (f"lacks {{}} weights of {what}", misfits["missing_keys"]),
+        (f"has {{}} weights of another shape than {what}", shapes),
+        (f"has {{}} weights that {what} has no place for", misfits["unexpected_keys"]),
     ):
         if names:
             raise ValueError(
-                f"{pretrained} {verdict.format(len(names))}, for instance "
-                f"{', '.join(sorted(names)[:3])}; give weights of this {config.model_type} model, "
-                "its own `config`, or no weights to start at random"
+                f"{source} {verdict.format(len(names))}, for instance "
+                f"{', '.join(sorted(names)[:3])}; give weights of this {model_type} model, its "
+                "own `config`, or no weights to start at random"
             )
-    return model

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from medvlp.checkpoints.export import export_file
 from medvlp.checkpoints.exported import CARRIED
 from medvlp.checkpoints.files import WeightFile, open_weights
 from medvlp.checkpoints.systems import load_weights
@@ -153,8 +154,6 @@ def test_a_model_trained_whole_is_merged_bit_by_bit_and_has_no_adapter(tmp_path:
 
 
 def fails(file: WeightFile, folder: Path, *options: str) -> str:
-    from medvlp.checkpoints.export import export_file
-
     with pytest.raises((ValueError, OSError)) as error:
         export_file(file, folder, kind="adapter" if "adapter" in options else "merged")
     return str(error.value)
@@ -165,6 +164,9 @@ def test_what_cannot_be_exported_is_told(tmp_path: Path) -> None:
     file = checkpoint(tmp_path, make_trained(None), tree)
     assert "names none; add model.language.pretrained" in fails(file, tmp_path / "a", "adapter")
     assert "--force" in fails(file, tmp_path, "merged")
+    with pytest.raises(FileExistsError, match="no export"):  # a folder of other things stays
+        export_file(file, tmp_path, kind="merged", force=True)
+    assert file.path.is_file()
     bare = WeightFile(file.path, file.tensors, file.layout)
     assert "--experiment hsenet_mrg" in fails(bare, tmp_path / "a", "merged")
     damaged = tmp_path / "damaged"
