@@ -14,7 +14,7 @@ NUM_EXAMPLES = 5
 
 def text_examples(results: Results, number: int = NUM_EXAMPLES) -> list[Mapping[str, Any]]:
     """Take rows of `predictions` at even distances; none where nothing was generated."""
-    rows = [row for row in results.predictions if "pred" in row]
+    rows = [row for row in results.predictions if {"pred", "Ground Truth"} <= set(row)]
     taken = min(number, len(rows))
     return [rows[place * len(rows) // taken] for place in range(taken)]
 

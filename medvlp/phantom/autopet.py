@@ -10,7 +10,7 @@ from typing import Any
 
 from medvlp.data.lesion_table import BOX_COLUMNS
 from medvlp.phantom.autopet_case import WrittenCase, write_case
-from medvlp.phantom.autopet_plan import place_descriptions, place_list, plan_cases
+from medvlp.phantom.autopet_plan import place_vocabulary, plan_cases
 from medvlp.phantom.tables import write_json, write_table
 from medvlp.phantom.twin import TwinWriter
 from medvlp.phantom.twin_parameters import TwinParameters
@@ -46,7 +46,7 @@ def _write_tables(root: Path, written: list[WrittenCase]) -> dict[str, Any]:
     columns = ("Subject ID", "File Location", "diagnosis", "age", "sex")
     write_table(root / "fdg_metadata.csv", columns, [_metadata(entry) for entry in written])
     write_json(root / "anatomy_vocabulary_library.json", _vocabulary())
-    write_json(root / "augmented_location_descriptions.json", place_descriptions())
+    write_json(root / "augmented_location_descriptions.json", place_vocabulary().descriptions)
     truth = root / "ground_truth"
     write_json(truth / "labels.json", {"organs": dict(enumerate(ORGANS))})
     write_json(truth / "cases.json", {entry.case.case_id: entry.truth for entry in written})
@@ -74,7 +74,6 @@ def _metadata(entry: WrittenCase) -> dict[str, str]:
 
 def _vocabulary() -> dict[str, Any]:
     tree: dict[str, dict[str, dict[str, str]]] = {}
-    for place in place_list():
-        leaves = tree.setdefault(place["body"], {}).setdefault(place["coarse"], {})
-        leaves[place["fine"]] = place["name"]
+    for place in place_vocabulary().places:
+        tree.setdefault(place.body, {}).setdefault(place.coarse, {})[place.fine] = place.name
     return tree

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medvlp.data.autopet import split_of
+from medvlp.data.lesion_places import PlaceVocabulary
 from medvlp.phantom.grid import Point
 from medvlp.phantom.twin_parameters import TwinParameters
 from medvlp.phantom.whole_body import BOTTOM_MM, WholeBody, sample_body
@@ -81,12 +82,19 @@ class PlannedCase:
 @cache
 def place_list() -> list[dict[str, Any]]:
     """Read the places of the twin: where they stand in the tree, and where in the body."""
-    return _places_file()["places"]
+    path = Path(__file__).with_name("autopet_places.json")
+    rows = json.loads(path.read_text(encoding="utf-8"))["places"]
+    tree = {place.name: place for place in place_vocabulary().places}
+    return [
+        {"body": place.body, "coarse": place.coarse, "fine": place.fine} | row
+        for row in rows
+        for place in (tree[row["name"]],)
+    ]
 
 
-def place_descriptions() -> dict[str, str]:
-    """Read the texts of coarse and fine words."""
-    return _places_file()["descriptions"]
+def place_vocabulary() -> PlaceVocabulary:
+    """Read the tree of places and the texts of its words; it is shipped by the name "phantom"."""
+    return PlaceVocabulary.load("phantom")
 
 
 def plan_cases(parameters: TwinParameters) -> list[PlannedCase]:
@@ -205,9 +213,3 @@ def _distance(one: PlannedLesion, other: PlannedLesion) -> float:
 
 def _point(values: np.ndarray) -> Point:
     return float(values[0]), float(values[1]), float(values[2])
-
-
-@cache
-def _places_file() -> dict[str, Any]:
-    path = Path(__file__).with_name("autopet_places.json")
-    return json.loads(path.read_text(encoding="utf-8"))
