@@ -1,0 +1,219 @@
+"""The lesions of one study: boxes or components of a mask, their answers, what is odd of them."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from medvlp.data.lesion_channel import lesions_in_mask
+from medvlp.data.lesion_geometry import box_iou
+from medvlp.data.lesion_shapes import BodyOutline, lesion_masks, lies_inside, mask_within
+from medvlp.data.lesion_table import BOX_COLUMNS, box_of, names_of
+from medvlp.data.read_scan import read_scan
+from medvlp.data.records import Lesion, ScanRecord
+from medvlp.data.scan import Scan
+from medvlp.evaluation.place_cascade import PlaceAnswer
+from medvlp.prediction.lesion_localiser import LesionLocaliser
+
+_LOG = logging.getLogger(__name__)
+
+
+class LocalisedLesion(NamedTuple):
+    """A row of the list and what became of it.
+
+    Attributes:
+        cells: As they were read; of a mask, the box of a component and the cells of its row.
+        answer: None if the lesion could not be looked at.
+        remark: Why, or what is odd; empty if nothing is.
+    """
+
+    cells: dict[str, str]
+    answer: PlaceAnswer | None
+    remark: str = ""
+
+
+class SeenLesion(NamedTuple):
+    """A lesion with what it was seen in.
+
+    Attributes:
+        result: What is written of it.
+        scan: With the mask that marks the lesion; None if it could not be looked at.
+        lesion: Its box, and its value in the mask.
+    """
+
+    result: LocalisedLesion
+    scan: Scan | None = None
+    lesion: Lesion | None = None
+
+
+class _Study(NamedTuple):
+    """A study that was read.
+
+    Attributes:
+        scan: With its companions.
+        rows: Of the list.
+        sex: Of the patient, or empty.
+    """
+
+    scan: Scan
+    rows: Sequence[dict[str, str]]
+    sex: str
+
+
+def localise_study(
+    located: Mapping[str, Path],
+    rows: Sequence[dict[str, str]],
+    localiser: LesionLocaliser,
+    *,
+    mode: Literal["box", "mask"] = "box",
+    coordinates: Literal["LPS", "RAS"] = "LPS",
+    sex: str = "",
+) -> Iterator[SeenLesion]:
+    """Name the places of the lesions of a study, in the order of its rows.
+
+    A study that cannot be read costs its lesions, which are returned with the reason.
+
+    Args:
+        located: File of each channel. Without a mask each box is filled with an ellipsoid.
+        rows: In box mode one for each lesion; in mask mode the first stands for all components.
+        localiser: Names them.
+        mode: What the rows are.
+        coordinates: Of the boxes' centres.
+        sex: "F" or "M"; empty looks for Body_CT.json beside the image.
+    """
+    try:
+        study = _Study(_read(located), rows, sex or patient_sex(located["image"]))
+        if mode == "mask":
+            yield from _of_mask(study, localiser)
+        else:
+            yield from _of_boxes(study, localiser, coordinates)
+    except (ValueError, OSError) as error:
+        _LOG.warning("%d lesions of %s are left out: %s", len(rows), located["image"], error)
+        yield from (SeenLesion(LocalisedLesion(row, None, str(error))) for row in rows)
+
+
+def patient_sex(image: Path) -> str:
+    """Read the sex of the patient from Body_CT.json beside the image; empty if it is not there."""
+    path = image.parent / "Body_CT.json"
+    if not path.is_file():
+        return ""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not readable JSON: {error}") from error
+    sex = content.get("patient_sex") if isinstance(content, dict) else None
+    return sex if sex in ("F", "M") else ""
+
+
+def _read(located: Mapping[str, Path]) -> Scan:
+    companions = {field: path for field, path in located.items() if field != "image"}
+    record = ScanRecord(str(located["image"]), located["image"], companions=companions)
+    return read_scan(record, tuple(companions))
+
+
+def _of_boxes(
+    study: _Study, localiser: LesionLocaliser, coordinates: Literal["LPS", "RAS"]
+) -> list[SeenLesion]:
+    """Name lesions by their boxes; a row that is no box is returned with the reason."""
+    done: dict[int, SeenLesion] = {}
+    lesions: dict[int, Lesion] = {}
+    coarse: dict[int, dict[str, float]] = {}
+    for number, row in enumerate(study.rows):
+        try:
+            x, y, z, *sides = box_of(row)
+            if coordinates == "RAS":
+                x, y = -x, -y
+            if "coarse" not in localiser.stages:
+                coarse[number] = _coarse_of(row, localiser)
+            width, height, depth = sides
+            lesions[number] = Lesion(str(number), (x, y, z, width, height, depth))
+        except ValueError as error:
+            done[number] = SeenLesion(LocalisedLesion(row, None, str(error)))
+    remarks = _remarks(study.scan, lesions)
+    for scan, numbers, marked in _marked(study.scan, lesions, localiser):
+        answers = localiser.localise(
+            scan, marked, sex=study.sex, coarse=[coarse[n] for n in numbers] if coarse else None
+        )
+        for number, lesion, answer in zip(numbers, marked, answers, strict=True):
+            result = LocalisedLesion(study.rows[number], answer, remarks[number])
+            done[number] = SeenLesion(result, scan, lesion)
+    return [done[number] for number in range(len(study.rows))]
+
+
+def _marked(
+    scan: Scan, lesions: Mapping[int, Lesion], localiser: LesionLocaliser
+) -> Iterator[tuple[Scan, list[int], list[Lesion]]]:
+    """Give the lesions with a mask: the study's own, or as many as overlapping boxes need."""
+    fields = next(iter(localiser.stages.values())).recipe.fields
+    if "lesion_mask" not in fields or "lesion_mask" in scan.companions:
+        yield scan, list(lesions), list(lesions.values())
+        return
+    numbers = list(lesions)
+    for mask, chosen in lesion_masks(scan, [lesion.box_mm for lesion in lesions.values()]):
+        marked = [replace(lesions[numbers[index]], label=label) for index, label in chosen.items()]
+        beside = replace(scan, companions={**scan.companions, "lesion_mask": mask})
+        yield beside, [numbers[index] for index in chosen], marked
+
+
+def _of_mask(study: _Study, localiser: LesionLocaliser) -> list[SeenLesion]:
+    """Name every component of a mask."""
+    row, mask = dict(study.rows[0]), study.scan.companions.get("lesion_mask")
+    if mask is None:
+        raise ValueError("there is no lesion mask to take lesions of; give one, or boxes")
+    compat = next(iter(localiser.stages.values())).recipe.compat
+    found = lesions_in_mask(mask.array, mask.affine, compat=compat)
+    if not found:
+        return [SeenLesion(LocalisedLesion(row, None, "the mask holds no lesion"))]
+    answers = localiser.localise(study.scan, found, sex=study.sex)
+    remarks = _remarks(study.scan, dict(enumerate(found)))
+    voxel = float(np.prod(mask.spacing_mm))
+    seen: list[SeenLesion] = []
+    for number, (lesion, answer) in enumerate(zip(found, answers, strict=True)):
+        box = {name: repr(v) for name, v in zip(BOX_COLUMNS, lesion.box_mm, strict=True)}
+        single = "a single voxel" if np.prod(lesion.box_mm[3:]) < 1.5 * voxel else ""
+        remark = "; ".join(filter(None, (single, remarks[number])))
+        result = LocalisedLesion({"class": "bbox", **row} | box, answer, remark)
+        seen.append(SeenLesion(result, study.scan, lesion))
+    return seen
+
+
+def _remarks(scan: Scan, lesions: Mapping[int, Lesion]) -> dict[int, str]:
+    """Say what is odd of each lesion."""
+    boxes = np.array([lesion.box_mm for lesion in lesions.values()], np.float64).reshape(-1, 6)
+    mask = scan.companions.get("lesion_mask")
+    body = BodyOutline(scan) if scan.modality == "CT" else None
+    remarks: dict[int, str] = {}
+    for index, (number, lesion) in enumerate(lesions.items()):
+        odd: list[str] = []
+        if not lies_inside(scan, lesion.box_mm[:3]):
+            odd.append("its centre lies outside the image; LPS mm?")
+        elif body is not None and not body.holds(lesion.box_mm[:3]):
+            odd.append("its centre lies outside the body")
+        if mask is not None and not mask_within(mask, lesion.box_mm).any():
+            odd.append("the mask holds nothing in its box")
+        overlap = box_iou(boxes, boxes[index]) > 0.5
+        if others := [
+            str(other + 1)
+            for other, hit in zip(lesions, overlap, strict=True)
+            if hit and other != number
+        ]:
+            odd.append(f"its box overlaps that of lesion {', '.join(others[:5])} by more than half")
+        remarks[number] = "; ".join(odd)
+    return remarks
+
+
+def _coarse_of(row: Mapping[str, str], localiser: LesionLocaliser) -> dict[str, float]:
+    names, values = names_of(row["coarse_labels"]), row["coarse_probs"].split(",")
+    for name in names:
+        localiser.cascade.vocabulary.within(name)
+    try:
+        return dict(zip(names, map(float, values), strict=True))
+    except ValueError as error:
+        raise ValueError(
+            f"coarse_labels and coarse_probs are {names} and {values}: expected as many numbers as "
+            "names"
+        ) from error
