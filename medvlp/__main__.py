@@ -11,6 +11,7 @@ VERBS = {
     "compare": "paired statistics of two runs on the same samples",
     "pointing_game": "do activation maps lie on the findings of a twin?",
     "linear_probe": "what a linear classifier makes of frozen features, few-shot too",
+    "localise": "lesions: the names of their places",
     "predict": "one study, or 2D images over texts: findings, embedding, maps",
     "prepare": "turn raw scans into a checked, described cache",
     "checkpoints": "inspect, verify, convert and extend weight files",

@@ -27,11 +27,13 @@ class Shown(NamedTuple):
         image: Grey values.
         orientation: Letters of its axes.
         spacing_mm: Of its voxels (d, h, w).
+        window: What is black and what is white; None takes the least and largest of each plane.
     """
 
     image: Float[np.ndarray, "D H W"]
     orientation: str
     spacing_mm: Spacing3D
+    window: tuple[float, float] | None = None
 
 
 def published_picture(
@@ -104,12 +106,14 @@ def overlay_planes(
     marked = None if region is None else reorient(region, shown.orientation, _DISPLAY)[0]
     spacing = [shown.spacing_mm[axis] for axis in axes_of]
     peak = _middle_of_maximum(upright)
+    black, white = shown.window or (None, None)
     figure = _figure(figsize=(10.5, 3.9), layout="constrained")
     figure.suptitle(title, fontsize=10)
     for ax, (plane, normal) in zip(figure.subplots(1, 3), _PLANES, strict=True):
         down, across = (axis for axis in range(3) if axis != normal)
         aspect = {"aspect": spacing[down] / spacing[across]}
-        ax.imshow(np.take(grey, peak[normal], normal), cmap="gray", **aspect)
+        plane_of = np.take(grey, peak[normal], normal)
+        ax.imshow(plane_of, cmap="gray", vmin=black, vmax=white, **aspect)
         _lay_over(ax, np.take(upright, peak[normal], normal), **aspect)
         if marked is not None and np.take(marked, peak[normal], normal).any():
             ax.contour(np.take(marked, peak[normal], normal), [0.5], colors="white", linewidths=0.7)
