@@ -9,8 +9,9 @@ train, with `overrides`, or another verb to `run`:
       fine: {experiment: fine, overrides: ["init.path={coarse.best}"]}
 
 `{coarse.best}` is that stage's best checkpoint (the last one where nothing was validated), and
-`{coarse.run}` its folder, `<run folder>/coarse`. Overrides of the command line go to every stage
-that is trained, before its own; what is meant for one goes into '+stages.fine.more=["key=value"]'.
+`{coarse.run}` its folder, `<run folder>/coarse`; `{coarse.run}/table.csv` is a file of it.
+Overrides of the command line go to every stage that is trained, before its own; what is meant for
+one goes into '+stages.fine.more=["key=value"]'.
 Started again in the same folder, a run leaves out what has ended and goes on with the stage that
 was interrupted, from its newest checkpoint.
 """
@@ -32,7 +33,7 @@ from typing import Any
 from medvlp import config
 
 RECORD = "stage.json"
-_REFERENCE = re.compile(r"\{(\w+)\.(\w+)\}")
+_REFERENCE = re.compile(r"\{(\w+)\.(\w+)\}((?:/[\w.-]+)*)")
 _OWN = ("experiment=", "paths.run=", "stages.", "+stages.", "~stages", "hydra")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -54,7 +55,7 @@ class Stage:
     @property
     def references(self) -> list[tuple[str, str]]:
         """List what it names of stages: name and "best" or "run"."""
-        return [found for text in self.arguments for found in _REFERENCE.findall(text)]
+        return [found[:2] for text in self.arguments for found in _REFERENCE.findall(text)]
 
 
 def read_stages(tree: Mapping[str, Any], overrides: Sequence[str]) -> list[Stage]:
@@ -239,6 +240,7 @@ def _filled(stage: Stage, folder: Path) -> list[str]:
         there = run if found[2] == "run" else run / "checkpoints" / "best.ckpt"
         if found[2] == "best" and not there.is_file() and _has_ended(run):
             there = best_checkpoint(run)
+        there = Path(f"{there}{found[3]}")
         whole = stage.trains and found.string[: found.start()].endswith("=")
         return _quoted(there) if whole else str(there)
 

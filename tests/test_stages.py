@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from medvlp.config import ConfigError
-from medvlp.stages import best_checkpoint, read_stages, run_stages
+from medvlp.stages import _filled, best_checkpoint, read_stages, run_stages
 
 EXPERIMENT = """# @package _global_
 defaults:
@@ -134,6 +134,18 @@ def test_overrides_reach_every_experiment_but_for_those_of_the_whole_run() -> No
     assert stages[1].arguments == ("compare", "{a.run}")
     with pytest.raises(ConfigError, match=r"paths\.run=FOLDER goes on"):
         read_stages(tree, ["ckpt_path=last.ckpt"])
+
+
+def test_a_file_in_the_folder_of_a_stage_is_quoted_whole(tmp_path: Path) -> None:
+    tree = {
+        "a": {"run": ["cache", "list", "--cache", "{a.run}/c"]},
+        "b": {"experiment": "x", "overrides": ["data.table={a.run}/own/table.csv"]},
+    }
+    stages = read_stages(tree, [])
+    assert stages[1].references == [("a", "run")]
+    run = tmp_path / "a run"
+    assert _filled(stages[0], run)[-1] == f"{run}/a/c"
+    assert _filled(stages[1], run)[-1] == f'data.table="{run}/a/own/table.csv"'
 
 
 def test_processes_without_a_common_folder_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

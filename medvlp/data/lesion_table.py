@@ -83,3 +83,19 @@ def names_of(cell: str) -> list[str]:
     ['Heart', 'Left lung']
     """
     return list(dict.fromkeys(name.strip() for name in cell.split(",") if name.strip()))
+
+
+def ranked_coarse(row: Mapping[str, str]) -> dict[str, float]:
+    """Read coarse places, best first, and their probabilities.
+
+    Raises:
+        ValueError: If there are not as many numbers as names.
+    """
+    names, values = names_of(row["coarse_labels"]), row["coarse_probs"].split(",")
+    try:
+        return dict(zip(names, map(float, values), strict=True))
+    except ValueError as error:
+        raise ValueError(
+            f"coarse_labels and coarse_probs are {names} and {values}: expected as many numbers as "
+            "names"
+        ) from error

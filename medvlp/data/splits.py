@@ -15,15 +15,20 @@ class Splits:
         val_fraction: Share of the training patients that becomes "val", chosen by a hash of the
             patient id; only where the data set brings no "val" of its own.
         predict: What `predict` runs over: "train", "val", "test" or "all".
+        test: What `test` runs over; other than "test" where figures of known patients are wanted,
+            as HCL-AL's fine stage wants the coarse stage's answers for them.
     """
 
-    def __init__(self, val_fraction: float = 0.05, *, predict: str = "test") -> None:
+    def __init__(
+        self, val_fraction: float = 0.05, *, predict: str = "test", test: str = "test"
+    ) -> None:
         if not 0 <= val_fraction < 1:
             raise ValueError(f"val_fraction is {val_fraction}, expected 0 or more and less than 1")
-        if predict not in (*SPLITS, "all"):
-            raise ValueError(f"predict is {predict!r}, expected one of {(*SPLITS, 'all')}")
+        for name, value in (("predict", predict), ("test", test)):
+            if value not in (*SPLITS, "all"):
+                raise ValueError(f"{name} is {value!r}, expected one of {(*SPLITS, 'all')}")
         self.val_fraction = val_fraction
-        self.predict = predict
+        self.predict, self.test = predict, test
 
     def assign(self, manifest: Manifest) -> dict[str, np.ndarray]:
         """List the rows of each split, of "all", and of "predict"."""
@@ -37,7 +42,7 @@ class Splits:
             names[chosen & (names == "train")] = "val"
         rows = {split: np.flatnonzero(names == split) for split in SPLITS}
         rows["all"] = np.arange(len(manifest))
-        rows["predict"] = rows[self.predict]
+        rows["predict"], rows["test"] = rows[self.predict], rows[self.test]
         return rows
 
     def _held_out(self, patients: set[str]) -> set[str]:

@@ -158,6 +158,7 @@ def answer_row(answer: PlaceAnswer, truth: list[str], box_mm: Sequence[float]) -
         "truth": truth,
         "names": list(answer.names),
         "coarse": list(answer.coarse),
+        "coarse_probabilities": list(answer.coarse_probabilities),
         "probability": answer.probabilities[0] if answer.probabilities else float("nan"),
         "size_mm": max(box_mm[3:]),
     }
@@ -290,5 +291,6 @@ def _prediction(row: Mapping[str, Any]) -> dict[str, Any]:
         "pred": row["names"][0] if row["names"] else "",
         "probability": row["probability"],
         "coarse_labels": ",".join(row["coarse"]),
+        "coarse_probs": ",".join(map(repr, row.get("coarse_probabilities", ()))),
         "size_mm": row["size_mm"],
     }

@@ -12,7 +12,7 @@ import numpy as np
 from medvlp.data.lesion_channel import lesions_in_mask
 from medvlp.data.lesion_geometry import box_iou
 from medvlp.data.lesion_shapes import BodyOutline, lesion_masks, lies_inside, mask_within
-from medvlp.data.lesion_table import BOX_COLUMNS, box_of, names_of
+from medvlp.data.lesion_table import BOX_COLUMNS, box_of, ranked_coarse
 from medvlp.data.read_scan import read_scan
 from medvlp.data.records import Lesion, ScanRecord
 from medvlp.data.scan import Scan
@@ -207,13 +207,7 @@ def _remarks(scan: Scan, lesions: Mapping[int, Lesion]) -> dict[int, str]:
 
 
 def _coarse_of(row: Mapping[str, str], localiser: LesionLocaliser) -> dict[str, float]:
-    names, values = names_of(row["coarse_labels"]), row["coarse_probs"].split(",")
-    for name in names:
+    ranked = ranked_coarse(row)
+    for name in ranked:
         localiser.cascade.vocabulary.within(name)
-    try:
-        return dict(zip(names, map(float, values), strict=True))
-    except ValueError as error:
-        raise ValueError(
-            f"coarse_labels and coarse_probs are {names} and {values}: expected as many numbers as "
-            "names"
-        ) from error
+    return ranked

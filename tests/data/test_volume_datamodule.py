@@ -91,6 +91,17 @@ def test_ragged_studies_are_packed(tree: CTRateTree, recipe: CTRecipe) -> None:
     assert batch["image"].shape[0] == 17 and len(batch["sample_id"]) == 8
 
 
+def test_a_test_over_all_studies(tree: CTRateTree, recipe: CTRecipe) -> None:
+    tree.write()
+    ids = {}
+    for split in ("test", "train", "all"):
+        module = datamodule(tree, recipe, splits=Splits(0.0, test=split), batch_size=4)
+        ids[split] = {name for batch in module.test_dataloader() for name in batch["study_id"]}
+    assert ids["test"].isdisjoint(ids["train"]) and ids["all"] == ids["test"] | ids["train"]
+    with pytest.raises(ValueError, match="test is 'every', expected one of"):
+        Splits(test="every")
+
+
 def test_a_budget_counts_the_scans_of_ragged_studies(tree: CTRateTree, recipe: CTRecipe) -> None:
     tree.add("train", "train_1_a_3.nii.gz", 1)
     tree.write()

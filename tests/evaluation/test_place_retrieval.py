@@ -41,9 +41,11 @@ def files(tmp_path: Path) -> tuple[str, str]:
     return str(tree), str(texts)
 
 
-def measure(files: tuple[str, str], level: Any, image: torch.Tensor, batch: Any) -> Any:
+def measure(
+    files: tuple[str, str], level: Any, image: torch.Tensor, batch: Any, **options: Any
+) -> Any:
     evaluation = PlaceRetrieval(
-        files[0], tokenizer, level=level, descriptions=files[1], num_resamples=5
+        files[0], tokenizer, level=level, descriptions=files[1], num_resamples=5, **options
     )
     evaluation.prepare(embed, torch.zeros(1), torch.device("cpu"))
     evaluation.update(image, batch)
@@ -67,6 +69,26 @@ def test_the_fine_stage_ranks_what_lies_within_the_true_place(files: tuple[str, 
     metrics = measure(files, "fine", image, batch_of(("Ax", "A"), ("Bx", "B"))).metrics()
     assert metrics["localisation_top1"] == 0.5
     assert metrics["localisation_coarse"] == 1
+
+
+def test_the_fine_stage_after_the_answers_of_the_coarse_one(
+    files: tuple[str, str], tmp_path: Path
+) -> None:
+    table = tmp_path / "predictions.csv"
+    table.write_text('sample_id,coarse_labels,coarse_probs\ns/0,"B,A","0.9,0.1"\n')
+    image = torch.tensor([[0, 0, 0.1, 0.9], [0, 0, 0.1, 0.9]])
+    batch = batch_of(("Ay", "A"), ("", ""))  # of the second there is no answer: it has no place
+    results = measure(files, "fine", image, batch, coarse=str(table))
+    assert results.protocol == "localisation/cascade"
+    assert results.metrics()["localisation_top1"] == 1
+    assert results.metrics()["localisation_coarse_top1"] == 0
+    assert results.predictions[0]["coarse_probs"] == "0.9,0.1"
+    first = measure(files, "fine", image, batch, coarse=str(table), top_k=1)
+    assert first.predictions[0]["pred"] == "Bx"
+    with pytest.raises(ValueError, match=r"lacks the lesion s/1; .*splits\.test=all"):
+        measure(files, "fine", image, batch_of(("Ay", "A"), ("Ax", "A")), coarse=str(table))
+    with pytest.raises(ValueError, match="the coarse stage has none before it"):
+        measure(files, "coarse", image, batch, coarse=str(table))
 
 
 def test_answers_of_a_cascade(files: tuple[str, str]) -> None:
