@@ -1,8 +1,9 @@
 """HCL-AL's stages go the whole way on their twin."""
 
-import csv
 import json
 from pathlib import Path
+
+from medvlp.data.tables import read_table
 
 from .test_phantom_experiments import run_verb
 
@@ -20,12 +21,17 @@ SMALL = [
 ]
 
 
-def test_the_coarse_stage_from_nothing_to_a_table(tmp_path: Path) -> None:
-    name, few = "experiment=phantom/hcl_al_coarse", "evaluation.coarse.num_resamples=20"
-    printed = run_verb("train", name, *SMALL, few, f"paths.run={tmp_path / 'run'}", folder=tmp_path)
-    results = tmp_path / "run" / "coarse"
-    assert json.loads((results / "results.json").read_text())["macros"]
-    assert "coarse_top3" in printed and "generated" not in printed
-    with (results / "predictions.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert rows and all(len(row["coarse_labels"].split(",")) == 3 for row in rows)
+def test_both_stages_from_nothing_to_the_table_of_the_cascade(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    name = "experiment=phantom/hcl_al"
+    printed = run_verb("train", name, *SMALL, f"paths.run={run}", folder=tmp_path)
+    assert "all 3 stages have ended" in printed and "generated" not in printed
+    for table in ("coarse/coarse", "answers/coarse", "fine/fine", "fine/cascade"):
+        assert json.loads((run / table / "results.json").read_text())["macros"], table
+    held_out, answered, named = (
+        read_table(run / table / "predictions.csv", ("sample_id", "coarse_labels"))
+        for table in ("coarse/coarse", "answers/coarse", "fine/cascade")
+    )
+    assert len(answered) > len(held_out) == len(named) > 0
+    assert all(row["coarse_labels"].count(",") == 2 for row in answered)
+    assert [r["coarse_labels"] for r in named] == [r["coarse_labels"] for r in held_out]
