@@ -95,7 +95,7 @@ def _localiser(options: argparse.Namespace) -> "LesionLocaliser":
         path = getattr(options, stage)
         changed = options.set or ()
         stages[stage] = path and load_stage(path, stage, overrides=changed, compat=options.compat)
-    return LesionLocaliser(cascade, **stages, device=options.device)
+    return LesionLocaliser(cascade, **stages, device=options.device, text_cache=options.text_cache)
 
 
 def _lesions(options: argparse.Namespace, localiser: "LesionLocaliser") -> "Iterator[SeenLesion]":
@@ -183,6 +183,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--compat", choices=("published",), help=quirks)
     add("--set", action="append", metavar="KEY=VALUE", help="override of the checkpoints' trees")
     add("--device", default="cpu", help="default: %(default)s")
+    kept = "keeps the texts' embeddings for the next time; default: they are made anew"
+    add("--text-cache", type=Path, metavar="DIR", help=kept)
     add("--no-pictures", dest="pictures", action="store_false", help="no PNG of each lesion")
     add("--coordinates", choices=("LPS", "RAS"), default="LPS", help="default: %(default)s")
     _add_options_of_one(parser.add_argument_group("one study"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from medvlp.data.records import Lesion
 from medvlp.data.scan import Scan
 from medvlp.evaluation.place_cascade import LesionFacts, PlaceAnswer, PlaceCascade, embed_words
 from medvlp.models.hcl_al import HCLAL
+from medvlp.prediction.remembered_texts import remembered_embeddings, texts_key
 from medvlp.types import Tokens
 
 
@@ -41,6 +43,7 @@ class LesionLocaliser:
         fine: Its recipe has a fine grid; None names coarse places only.
         device: Where the models run.
         batch_size: Patches at once; a coarse one of the published size takes about 0.3 GB.
+        text_cache: Folder that keeps the texts' embeddings for the next time; None keeps none.
 
     Raises:
         ValueError: If both stages are None, a recipe lacks its grid, or a word its description.
@@ -54,6 +57,7 @@ class LesionLocaliser:
         fine: LesionStage | None = None,
         device: str = "cpu",
         batch_size: int = 4,
+        text_cache: Path | None = None,
     ) -> None:
         stages = {"coarse": coarse, "fine": fine}
         self.cascade, self.device, self.batch_size = cascade, torch.device(device), batch_size
@@ -68,7 +72,7 @@ class LesionLocaliser:
             stage.model.eval().to(device=self.device, **layout)
         words = cascade.vocabulary.coarse_words, cascade.vocabulary.all_fine_words
         self._texts = {
-            name: self._embed_texts(self.stages[name], chosen)
+            name: self._embed_texts(self.stages[name], chosen, text_cache)
             for name, chosen in zip(stages, words, strict=True)
             if name in self.stages
         }
@@ -150,8 +154,18 @@ class LesionLocaliser:
             yield torch.stack(cut)
 
     @torch.inference_mode()
-    def _embed_texts(self, stage: LesionStage, words: Sequence[str]) -> Float[Tensor, "k e"]:
-        def embed(tokens: Tokens) -> Tensor:
+    def _embed_texts(
+        self, stage: LesionStage, words: Sequence[str], folder: Path | None
+    ) -> Float[Tensor, "k e"]:
+        vocabulary = self.cascade.vocabulary
+
+        def embed_tokens(tokens: Tokens) -> Tensor:
             return stage.model.embed_text(Tokens(*(part.to(self.device) for part in tokens)))
 
-        return embed_words(self.cascade.vocabulary, words, stage.tokenizer, embed)
+        def embed(chosen: Sequence[str]) -> Tensor:
+            return embed_words(vocabulary, chosen, stage.tokenizer, embed_tokens)
+
+        if folder is None:
+            return embed(words)
+        key = texts_key(stage.model, vocabulary, words)
+        return remembered_embeddings(folder, key, words, embed).to(self.device)

@@ -84,7 +84,9 @@ def test_every_component_of_a_mask_is_named_and_drawn(
     study: list[str], stages: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    localise.main([*study, *stages, "--out", str(out), "--sex", "F"])
+    kept = tmp_path / "texts"
+    localise.main([*study, *stages, "--out", str(out), "--sex", "F", "--text-cache", str(kept)])
+    assert len(list(kept.iterdir())) == 2
     rows, told = outputs(out)
     assert [row["class"] for row in rows] == ["bbox"] * 3
     assert [row["remark"] for row in rows] == [
