@@ -25,7 +25,7 @@ class ContrastiveSystem(BaseSystem):
         optimizer: Makes the optimizer from parameter groups.
         schedule: From the coming optimizer step and their total to a factor of the base rate.
         evaluations: By the name under which their figures are logged and written.
-        no_decay: Parts of the names of parameters without weight decay.
+        no_decay: Parts of the names of parameters without weight decay; None decays all.
         compile_model: Compile the training forward with `torch.compile`.
         init: Fills the model before a fresh run, see `medvlp.checkpoints.init`.
     """
@@ -40,7 +40,7 @@ class ContrastiveSystem(BaseSystem):
         optimizer: OptimizerCallable,
         schedule: Callable[[int, int], float],
         evaluations: dict[str, Evaluation] | None = None,
-        no_decay: Sequence[str] = NO_DECAY,
+        no_decay: Sequence[str] | None = NO_DECAY,
         compile_model: bool = False,
         init: Callable[[nn.Module], Any] | None = None,
     ) -> None:

@@ -38,7 +38,8 @@ def tree(path: Path) -> dict:
     model = OmegaConf.load(FOLDER.parent / "model" / "fvlm_vit_base.yaml").model  # of its organs
     with initialize_config_dir(str(FOLDER), version_base=None):
         evaluation = compose(path.stem)
-    parts = {"tokenizer": TOKENIZER, "evaluation": evaluation, "model": model}
+    data = {"source": {"vocabulary": "phantom", "descriptions": None}}  # of HCL-AL
+    parts = {"tokenizer": TOKENIZER, "evaluation": evaluation, "model": model, "data": data}
     return OmegaConf.create(parts)
 
 

@@ -31,6 +31,8 @@ def _tree(experiment: str, tmp_path) -> dict:
     if cfg.init is not None:  # a second stage: any file stands for the weights of the first
         cfg.init.path = str(tmp_path / "first_stage.ckpt")
         (tmp_path / "first_stage.ckpt").touch()
+    if OmegaConf.select(cfg, "data.source.vocabulary"):  # HCL-AL's files are the user's
+        cfg.data.source.vocabulary, cfg.data.source.descriptions = "phantom", None
     if OmegaConf.select(cfg, "data.recipe.slice_encoder.weights"):
         cfg.data.recipe.slice_encoder.known_hash = "0" * 16  # BiomedCLIP is the user's
     return config.resolve(cfg)
