@@ -86,7 +86,9 @@ def localise_study(
         sex: "F" or "M"; empty looks for Body_CT.json beside the image.
     """
     try:
-        study = _Study(_read(located), rows, sex or patient_sex(located["image"]))
+        study = _Study(
+            _read(located, _modality(localiser)), rows, sex or patient_sex(located["image"])
+        )
         if mode == "mask":
             yield from _of_mask(study, localiser)
         else:
@@ -109,10 +111,18 @@ def patient_sex(image: Path) -> str:
     return sex if sex in ("F", "M") else ""
 
 
-def _read(located: Mapping[str, Path]) -> Scan:
+def _read(located: Mapping[str, Path], modality: str) -> Scan:
+    image = located["image"]
     companions = {field: path for field, path in located.items() if field != "image"}
-    record = ScanRecord(str(located["image"]), located["image"], companions=companions)
+    record = ScanRecord(str(image), image, modality, companions=companions)
     return read_scan(record, tuple(companions))
+
+
+def _modality(localiser: LesionLocaliser) -> str:
+    """Tell what the models look at: numbers without a unit are normalised by their own mean."""
+    channels = next(iter(localiser.stages.values())).recipe.channels
+    has_unit = next(one.mean is not None for one in channels if one.field == "image")
+    return "CT" if has_unit else "MR"
 
 
 def _of_boxes(

@@ -121,6 +121,29 @@ def test_boxes_and_points_need_no_mask(study: list[str], stages: list[str], tmp_
     assert again[0]["fine_probs"] == rows[2]["fine_probs"] and "remark" not in again[0]
 
 
+def test_a_mask_that_runs_the_other_way_and_mr(study: list[str], tmp_path: Path) -> None:
+    target = "medvlp.data.lesion_recipe.PatchChannel"
+    image = {"_target_": target, "field": "image", "mean": None, "std": None}
+    mask = {"_target_": target, "field": "lesion_mask", "mean": 0.0, "std": 1.0}
+    changes = {"data.recipe.channels": [image, mask], "data.recipe.image_dtype": "float32"}
+    changes["model.vision.in_channels"] = 2
+    coarse = write_checkpoint(tmp_path / "mr.ckpt", changes, experiment="hcl_al_coarse")
+    ct: Any = nib.load(study[0])
+    nib.save(nib.Nifti1Image(np.abs(ct.get_fdata()), ct.affine), tmp_path / "MR.nii.gz")
+    seg: Any = nib.load(study[2])
+    affine = seg.affine @ np.diag([-1.0, 1, 1, 1])
+    affine[:3, 3] += seg.affine[:3, 0] * (seg.shape[0] - 1)
+    flipped = tmp_path / "flipped.nii.gz"
+    nib.save(nib.Nifti1Image(np.asarray(seg.dataobj)[::-1], affine), flipped)
+    found: list[dict[str, dict[str, str]]] = []
+    for path in (study[2], str(flipped)):
+        arguments = [str(tmp_path / "MR.nii.gz"), path, "--coarse", str(coarse), "--no-pictures"]
+        localise.main([*arguments, "--vocabulary", "phantom", "--out", str(tmp_path)])
+        rows, _ = outputs(tmp_path)
+        found.append({row["x"]: {k: row[k] for k in ("y", "coarse_probs")} for row in rows})
+    assert len(found[0]) == 3 and found[0] == found[1]
+
+
 def test_a_list_of_studies(study: list[str], stages: list[str], tmp_path: Path) -> None:
     table = tmp_path / "list.csv"
     table.write_text(
