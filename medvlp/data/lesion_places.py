@@ -7,7 +7,7 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
-from medvlp.data.place_file import OtherNames, Place, read_places
+from medvlp.data.place_file import PUBLISHED, OtherNames, Place, read_places
 from medvlp.data.tables import nearest
 
 _SHIPPED = "places"  # a folder of medvlp.prompts
@@ -67,6 +67,11 @@ class PlaceVocabulary:
         folder = Path(str(files("medvlp.prompts"))) / _SHIPPED
         shipped = {path.stem: path for path in folder.iterdir()}
         path = shipped.get(name_or_path, Path(name_or_path))
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path} is not there, and no vocabulary that is shipped; these are "
+                f"{', '.join(sorted(shipped))}; {PUBLISHED}"
+            )
         return cls.read(path, None if descriptions is None else Path(descriptions))
 
     def locate(self, name: str) -> Place:

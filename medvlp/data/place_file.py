@@ -37,6 +37,11 @@ from medvlp.data.tables import nearest
 
 _KEYS = ("name", "sex", "gender", "max_size", "synonyms", "ids")
 _PARTS = ("places", "descriptions", "coarse")
+PUBLISHED = (
+    "HCL-AL's two files are in md_clip3d/library of github.com/HerrBaum-YR/HCL-AL (no licence "
+    "stated: ask the authors before you pass them on); set vocabulary=... and descriptions=..."
+)
+"""Where the published vocabulary is, for messages."""
 
 
 class Place(NamedTuple):
@@ -138,11 +143,7 @@ def _load_folder(folder: Path) -> dict[str, Any]:
 
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is not there: HCL-AL's two files are in md_clip3d/library of "
-            "github.com/HerrBaum-YR/HCL-AL (no licence stated: ask the authors before you pass "
-            "them on); set vocabulary=... and descriptions=..."
-        )
+        raise FileNotFoundError(f"{path} is not there; {PUBLISHED}")
     return read_mapping(path)
 
 

@@ -57,3 +57,8 @@ def test_sexes_and_synonyms_are_stated(places: PlaceVocabulary) -> None:
     assert places.locate("left ovary").gender == "F"
     assert not places.locate("Bladder dome").gender
     assert places.within("Atlas") == places.within("Vertebra C1")
+
+
+def test_an_unknown_vocabulary_is_told() -> None:
+    with pytest.raises(FileNotFoundError, match="these are phantom, whole_body"):
+        PlaceVocabulary.load("hole_body")
