@@ -4,8 +4,8 @@ Takes folders of runs whose test has written scores (medvlp.train with test, med
 or of one evaluation in them. For every finding that both scored, and for the mean over them: AUROC
 and average precision of both, their difference A - B with the interval of a paired bootstrap over
 patients, and DeLong's test. Of evaluations of retrieval: R@k in both directions, likewise; of
-generated reports: words and findings; of answers: words and accuracy. Runs on other samples, labels
-or true texts are refused.
+generated reports: words and findings; of answers: words and accuracy; of lesions: named places.
+Runs on other samples, labels or true texts are refused.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def compare(options: argparse.Namespace) -> "Comparison | TableComparison":
     from medvlp import config
     from medvlp.evaluation.table_comparison import has_figures
 
-    config.require_writable(options.out)
+    config.require_writable(options.out, "--out FOLDER")
     wanted = options.evaluation or [None]
     evaluations = (wanted[0], wanted[-1])
     tabled = has_figures(options.run_a, evaluations[0])

@@ -102,8 +102,14 @@ def check_command_line(arguments: Sequence[str], config_name: str) -> None:
         sys.exit(f"medvlp: {error}")
 
 
-def require_writable(folder: Path) -> None:
+def require_writable(
+    folder: Path, option: str = "paths.outputs=FOLDER or the variable MEDVLP_OUTPUTS"
+) -> None:
     """Check that a folder can be written to, or made.
+
+    Args:
+        folder: For outputs.
+        option: What chooses another one.
 
     Raises:
         ConfigError: Naming what stands in the way.
@@ -116,8 +122,7 @@ def require_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise ConfigError(
-            f"cannot write to {there} ({error.strerror}); choose another folder with "
-            "paths.outputs=FOLDER or the variable MEDVLP_OUTPUTS"
+            f"cannot write to {there} ({error.strerror}); choose another folder with {option}"
         ) from error
 
 

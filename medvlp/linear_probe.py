@@ -33,21 +33,11 @@ def run(options: argparse.Namespace) -> "dict[str, Results]":
 
     from medvlp import config
     from medvlp.callbacks.results_writer import file_hash
-    from medvlp.evaluation.linear_probe import ProbePlan
     from medvlp.prediction.embeddings import Embedder
     from medvlp.prediction.loaded_model import load_model
 
     config.require_writable(options.out)
-    plan = ProbePlan(
-        task=options.task,
-        fractions=options.fractions,
-        shots=options.shots,
-        draws=options.draws,
-        validation=options.validation,
-        num_resamples=options.resamples,
-        seed=options.seed,
-    )
-    plan.budgets()  # refuses shares and shots that cannot be, before any work
+    plan = _plan(options)
     loaded = load_model(
         options.ckpt, experiment=options.experiment, overrides=options.overrides, needs_data=True
     )
@@ -65,6 +55,22 @@ def run(options: argparse.Namespace) -> "dict[str, Results]":
         _write(results[value], options.out / slug(value) if value else options.out)
     _finish(results, options)
     return results
+
+
+def _plan(options: argparse.Namespace) -> "ProbePlan":
+    from medvlp.evaluation.linear_probe import ProbePlan
+
+    plan = ProbePlan(
+        task=options.task,
+        fractions=options.fractions,
+        shots=options.shots,
+        draws=options.draws,
+        validation=options.validation,
+        num_resamples=options.resamples,
+        seed=options.seed,
+    )
+    plan.budgets()  # refuses shares and shots that cannot be, before any work
+    return plan
 
 
 def _probe(

@@ -15,17 +15,21 @@ lesion_0001.png, ... in the order of the rows. The exit code is 3 if some lesion
 """
 
 import argparse
+import math
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from medvlp.user_errors import one_line_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from medvlp.data.lesion_recipe import LesionRecipe
     from medvlp.prediction.lesion_localiser import LesionLocaliser
+    from medvlp.prediction.lesion_stage import LesionStage
     from medvlp.prediction.lesion_study import LocalisedLesion, SeenLesion
 
 NO_ANSWER_CODE = 3
@@ -37,6 +41,8 @@ def localise(options: argparse.Namespace) -> "list[LocalisedLesion]":
     Raises:
         FileNotFoundError, ValueError: If a list, a checkpoint or the vocabulary cannot be used.
     """
+    _check(options)  # before the imports below, which take seconds
+
     from rich.console import Console
     from rich.progress import track
 
@@ -44,8 +50,7 @@ def localise(options: argparse.Namespace) -> "list[LocalisedLesion]":
     from medvlp.prediction.lesion_list import write_json, write_table
     from medvlp.prediction.lesion_pictures import lesion_picture
 
-    _check(options)
-    config.require_writable(options.out)
+    config.require_writable(options.out, "--out FOLDER")
     localiser = _localiser(options)
     recipe = next(iter(localiser.stages.values())).recipe
     options.out.mkdir(parents=True, exist_ok=True)
@@ -73,14 +78,22 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError("--box, --boxes and --point are of one study; a list has boxes of its own")
     if options.radius_mm <= 0:
         raise ValueError(f"--radius-mm is {options.radius_mm}: a sphere needs one above 0")
+    if options.top_k < 0 or not 0 <= options.fusion_threshold <= 1:
+        raise ValueError(
+            f"--top-k is {options.top_k} and --fusion-threshold {options.fusion_threshold}: "
+            "expected a number from 1, or 0 for all places, and a probability"
+        )
+    for path in filter(None, (options.coarse, options.fine, options.key_file, options.list)):
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is not there")
 
 
 def _localiser(options: argparse.Namespace) -> "LesionLocaliser":
     from medvlp.data.lesion_places import PlaceVocabulary
     from medvlp.evaluation.place_cascade import PlaceCascade
     from medvlp.prediction.lesion_localiser import LesionLocaliser
-    from medvlp.prediction.lesion_stage import load_stage
 
+    _check_device(options.device)
     published = options.compat == "published"
     cascade = PlaceCascade(
         PlaceVocabulary.load(options.vocabulary, options.descriptions),
@@ -90,12 +103,56 @@ def _localiser(options: argparse.Namespace) -> "LesionLocaliser":
         filter_by_size=not published,
         compat=options.compat,
     )
-    stages = {}
-    for stage in ("coarse", "fine"):
-        path = getattr(options, stage)
-        changed = options.set or ()
-        stages[stage] = path and load_stage(path, stage, overrides=changed, compat=options.compat)
-    return LesionLocaliser(cascade, **stages, device=options.device, text_cache=options.text_cache)
+    coarse, fine = (_stage(options, stage) for stage in ("coarse", "fine"))
+    if coarse is not None and fine is not None:
+        _check_order(options, coarse.recipe, fine.recipe)
+    return LesionLocaliser(
+        cascade,
+        coarse=coarse,
+        fine=fine,
+        device=options.device,
+        precision=options.precision,
+        text_cache=options.text_cache,
+    )
+
+
+def _stage(options: argparse.Namespace, stage: Literal["coarse", "fine"]) -> "LesionStage | None":
+    """Load a stage, out of its encrypted container if there is a key."""
+    from medvlp.checkpoints.encrypted import decrypt_file, is_encrypted
+    from medvlp.prediction.lesion_stage import load_stage
+
+    path: Path | None = getattr(options, stage)
+    if path is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        if options.key_file is not None and path.is_file() and is_encrypted(path):
+            opened = Path(folder) / path.name
+            decrypt_file(path, opened, options.key_file.read_bytes())
+            path = opened
+        return load_stage(path, stage, overrides=options.set or (), compat=options.compat)
+
+
+def _check_order(options: argparse.Namespace, coarse: "LesionRecipe", fine: "LesionRecipe") -> None:
+    """Refuse stages that were swapped: published files do not say which one they are."""
+    wide, narrow = (
+        [n * mm for n, mm in zip(grid.size, grid.spacing_mm, strict=True)]
+        for grid in (coarse.grids["coarse"], fine.grids["fine"])
+    )
+    if math.prod(wide) < math.prod(narrow) or options.coarse == options.fine:
+        raise ValueError(
+            f"--coarse {options.coarse} sees patches of {wide} mm and --fine {options.fine} of "
+            f"{narrow}: the coarse stage sees more; were they swapped?"
+        )
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # unknown, or not of this PyTorch
+        reason = str(error).splitlines()[0][:100]
+        raise ValueError(f"--device {device} cannot be used ({reason}); choose cpu") from error
 
 
 def _lesions(options: argparse.Namespace, localiser: "LesionLocaliser") -> "Iterator[SeenLesion]":
@@ -171,6 +228,8 @@ def _parser() -> argparse.ArgumentParser:
     checkpoint = "checkpoint of medvlp.train, or params.pth as published"
     add("--coarse", type=Path, metavar="CKPT", help=checkpoint)
     add("--fine", type=Path, metavar="CKPT", help=f"{checkpoint}; without it: coarse places only")
+    key = "with the key of weights that are published in an encrypted container: 16 letters"
+    add("--key-file", type=Path, metavar="FILE", help=key)
     names = "a shipped one, or a file of your own; default: %(default)s"
     add("--vocabulary", default="whole_body", metavar="NAME|FILE", help=names)
     add("--descriptions", metavar="FILE", help="of the vocabulary, where they are a file apart")
@@ -181,8 +240,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--fusion-threshold", type=float, default=0.0, metavar="P", help=fusion)
     quirks = "all quirks of the published inference, which knows no sex and no size of places"
     add("--compat", choices=("published",), help=quirks)
-    add("--set", action="append", metavar="KEY=VALUE", help="override of the checkpoints' trees")
+    tree = "override of the checkpoints' trees, as tokenizer.name_or_path=FOLDER of a BERT"
+    add("--set", action="append", metavar="KEY=VALUE", help=tree)
     add("--device", default="cpu", help="default: %(default)s")
+    faster = "of the image towers; bf16 is faster and moves probabilities; default: %(default)s"
+    add("--precision", choices=("fp32", "bf16"), default="fp32", help=faster)
     kept = "keeps the texts' embeddings for the next time; default: they are made anew"
     add("--text-cache", type=Path, metavar="DIR", help=kept)
     add("--no-pictures", dest="pictures", action="store_false", help="no PNG of each lesion")

@@ -41,7 +41,6 @@ def prepare(cfg: DictConfig) -> "Manifest":
         OSError, ValueError, RuntimeError: See `prepare_dataset`.
     """
     tree = _resolved(cfg)
-    data = tree["data"]
 
     from hydra.utils import instantiate
     from rich.console import Console
@@ -49,10 +48,12 @@ def prepare(cfg: DictConfig) -> "Manifest":
     from medvlp.data.preparation import prepare_dataset
     from medvlp.data.progress import ScanProgress
 
+    data, console = tree["data"], Console()
     source, recipe = (instantiate(data[key], _convert_="all") for key in ("source", "recipe"))
     engine = instantiate(tree["engine"], _convert_="all")
-    console = Console()
-    console.print(f"preparing {source.name} under recipe {recipe.hash} into {data['cache_dir']}")
+    console.print(
+        f"preparing {source.name} under recipe {recipe.stored_hash} into {data['cache_dir']}"
+    )
     if tree["masks"]:
         source = _with_masks(source, engine, tree)
     with ScanProgress() as progress:
@@ -138,10 +139,16 @@ def prepare_shards(cfg: DictConfig) -> list["ShardManifest"]:
             failed.append(f"{name}: {message}")
     for line in summary(manifests, preparation.out_dir):
         console.print(line, soft_wrap=True)
+    _require_none(failed, len(preparation.sources))
+    return manifests
+
+
+def _require_none(failed: list[str], number: int) -> None:
+    from medvlp.data.engine import PreparationError
+
     if failed:
         told = "\n  ".join(failed)
-        raise PreparationError(f"{len(failed)} of {len(preparation.sources)} sources:\n  {told}")
-    return manifests
+        raise PreparationError(f"{len(failed)} of {number} sources:\n  {told}")
 
 
 def _prepare_source(

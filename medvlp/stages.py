@@ -53,9 +53,9 @@ class Stage:
     trains: bool
 
     @property
-    def references(self) -> list[tuple[str, str]]:
-        """List what it names of stages: name and "best" or "run"."""
-        return [found[:2] for text in self.arguments for found in _REFERENCE.findall(text)]
+    def references(self) -> list[tuple[str, str, str]]:
+        """List what it names of stages: name, "best" or "run", and perhaps a path in there."""
+        return [found for text in self.arguments for found in _REFERENCE.findall(text)]
 
 
 def read_stages(tree: Mapping[str, Any], overrides: Sequence[str]) -> list[Stage]:
@@ -93,16 +93,21 @@ def read_stages(tree: Mapping[str, Any], overrides: Sequence[str]) -> list[Stage
                 f"stages.{name} has the keys {sorted(keys)}, expected `experiment` and perhaps "
                 "`overrides` and `more`, or `run: [VERB, ARGUMENT, ...]`"
             )
-        earlier = [stage.name for stage in stages]
-        for other, what in stage.references:
-            known = what == "run" and other in (*earlier, name)
-            if not known and not (what == "best" and other in earlier):
-                raise config.ConfigError(
-                    f"stages.{name} refers to {{{other}.{what}}}, expected best or run of a stage "
-                    f"before it ({', '.join(earlier) or 'there is none'}), or {{{name}.run}}"
-                )
+        _require_known(stage, [earlier.name for earlier in stages])
         stages.append(stage)
     return stages
+
+
+def _require_known(stage: Stage, earlier: Sequence[str]) -> None:
+    """Refuse references to stages that do not come before."""
+    for other, what, _ in stage.references:
+        known = what == "run" and other in (*earlier, stage.name)
+        if not known and not (what == "best" and other in earlier):
+            raise config.ConfigError(
+                f"stages.{stage.name} refers to {{{other}.{what}}}, expected best or run of a "
+                f"stage before it ({', '.join(earlier) or 'there is none'}), or "
+                f"{{{stage.name}.run}}"
+            )
 
 
 def run_stages(
@@ -204,16 +209,21 @@ def _write_record(own: Path, record: Mapping[str, Any]) -> None:
 
 
 def _starts_from(stage: Stage, folder: Path) -> dict[str, Any]:
-    """State size and time of the checkpoints that a stage starts from.
+    """State size and time of the files of earlier stages that a stage starts from.
+
+    Of a stage's folder as a whole it is its record, written when the stage is run.
 
     Raises:
-        ConfigError: If an earlier stage left none.
+        ConfigError: If an earlier stage left no checkpoint.
     """
     facts: dict[str, Any] = {}
-    for name, what in stage.references:
-        if what == "best":
-            stat = best_checkpoint(folder / name).stat()
-            facts[name] = [stat.st_size, stat.st_mtime_ns]
+    for name, what, path in stage.references:
+        if name == stage.name:
+            continue
+        run = folder / name
+        file = best_checkpoint(run) if what == "best" else Path(f"{run}{path}")
+        stat = (file if file.is_file() else run / RECORD).stat()
+        facts[f"{name}{path}"] = [stat.st_size, stat.st_mtime_ns]
     return facts
 
 

@@ -142,7 +142,7 @@ def test_a_file_in_the_folder_of_a_stage_is_quoted_whole(tmp_path: Path) -> None
         "b": {"experiment": "x", "overrides": ["data.table={a.run}/own/table.csv"]},
     }
     stages = read_stages(tree, [])
-    assert stages[1].references == [("a", "run")]
+    assert stages[1].references == [("a", "run", "/own/table.csv")]
     run = tmp_path / "a run"
     assert _filled(stages[0], run)[-1] == f"{run}/a/c"
     assert _filled(stages[1], run)[-1] == f'data.table="{run}/a/own/table.csv"'
@@ -215,6 +215,22 @@ def test_a_stage_whose_start_has_changed_is_refused(tmp_path: Path) -> None:
         with pytest.raises((SystemExit, ConfigError), match=message):
             run_stages(stages, tmp_path, config_folders=["elsewhere"])
         start.write_text("trained again")
+
+
+@pytest.mark.parametrize("part", ["", "/table.csv"])
+def test_a_stage_notices_that_what_it_reads_was_made_again(part: str, tmp_path: Path) -> None:
+    table, record = tmp_path / "a/table.csv", tmp_path / "a/stage.json"
+    table.parent.mkdir()
+    table.touch()
+    record.write_text(json.dumps({"arguments": ["x"], "starts_from": {}, "ended": True}))
+    tree = {"a": {"run": ["x"]}, "b": {"run": ["cache", "verify", "none", f"{{a.run}}{part}"]}}
+    stages = read_stages(tree, [])
+    with pytest.raises(SystemExit, match="stage 2 of 2, b, ended with code"):
+        run_stages(stages, tmp_path)
+    file = table if part else record
+    file.write_text(file.read_text() + "\n")
+    with pytest.raises(ConfigError, match=rf"begun with other starts from: \{{'a{part}'"):
+        run_stages(stages, tmp_path)
 
 
 def test_the_last_checkpoint_stands_in_for_the_best(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ BENCHMARKS = {
     "data": "reader, preparation, cache and loader of CT, against what others do",
     "images": "loader of 2D images from JPEG shards, against plain Pillow and torch",
     "text": "text tower on captions: cut to the longest, against padded to the context",
+    "localise": "lesions of a study by HCL-AL: the whole command, against the published way",
     "generation": "answers of a language model that sees: several at once, against one by one",
 }
 

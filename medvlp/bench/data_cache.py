@@ -26,15 +26,8 @@ def crops(files: Files, crop: Size3D, repeats: int) -> list[dict[str, Any]]:
     cache.write("scan", array, {})
     stored, source = cache.path_of("scan"), files.paths[0]
     size = tuple(min(pair) for pair in zip(crop, files.shape, strict=True))
-    generator, out = np.random.default_rng(0), np.empty(size, np.int16)
-
-    def draw() -> Region:
-        starts = [
-            int(generator.integers(0, length - part + 1))
-            for length, part in zip(files.shape, size, strict=True)
-        ]
-        depth, height, width = (slice(s, s + n) for s, n in zip(starts, size, strict=True))
-        return depth, height, width
+    out = np.empty(size, np.int16)
+    draw = partial(_region, np.random.default_rng(0), files.shape, size)
 
     def cached(cold: bool = False) -> None:
         if cold:
@@ -61,6 +54,16 @@ def crops(files: Files, crop: Size3D, repeats: int) -> list[dict[str, Any]]:
         }
         for name, timing in times.items()
     ]
+
+
+def _region(generator: np.random.Generator, shape: Size3D, size: tuple[int, ...]) -> Region:
+    """Cut a crop of a size out of a shape, at random."""
+    starts = [
+        int(generator.integers(0, length - part + 1))
+        for length, part in zip(shape, size, strict=True)
+    ]
+    depth, height, width = (slice(s, s + n) for s, n in zip(starts, size, strict=True))
+    return depth, height, width
 
 
 def whole(files: Files, recipes: dict[str, CTRecipe], repeats: int) -> list[dict[str, Any]]:

@@ -15,6 +15,11 @@ RAGGED_SCANS = (1, 2, 2, 3, 4, 4, 5, 8)  # 29 of 64: 45 % of the longest
 VOLUME_MODELS = ("hsenet_stage1", "hsenet_stage2")
 DATA_PARTS = ("reader", "prepare", "crop", "whole", "codec", "loader")
 EXPERIMENT = "phantom/hlip_ctrate"
+LOCALISE_WAYS = {
+    "tables": ("--no-pictures",),
+    "pictures": (),
+    "bf16": ("--no-pictures", "--precision", "bf16"),
+}
 ANATOMY_EXPERIMENT = "phantom/fvlm_ctrate"
 
 
@@ -121,6 +126,20 @@ def _generation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1)
 
 
+def _localise(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lesions", type=int, default=100, help="of the study")
+    parser.add_argument("--published", type=int, default=3, help="lesions of the published way")
+    parser.add_argument("--ways", nargs="+", choices=LOCALISE_WAYS, default=list(LOCALISE_WAYS))
+    parser.add_argument("--shape", nargs=3, type=int, default=[400, 512, 512], metavar="VOXELS")
+    parser.add_argument("--spacing", nargs=3, type=float, default=[3.0, 1.0, 1.0], metavar="MM")
+    parser.add_argument("--pet-shape", nargs=3, type=int, default=[400, 200, 200], metavar="VOXELS")
+    parser.add_argument("--vocabulary", default="whole_body", help="shipped, or a file")
+    parser.add_argument("--descriptions", help="of the vocabulary, where they are a file apart")
+    parser.add_argument("--folder", type=Path, help="on the disk to measure; else the temporary")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+
+
 def _experiment(parser: argparse.ArgumentParser, default: str = EXPERIMENT) -> None:
     parser.add_argument("--experiment", default=default)
     parser.add_argument(
@@ -142,5 +161,6 @@ _ADD: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "data": _data,
     "images": _images,
     "text": _text,
+    "localise": _localise,
     "generation": _generation,
 }

@@ -76,16 +76,8 @@ def convert_file(
     """
     require_target(target, layout, force=force)
     model = part_of(build_model(tree, only_shapes=True), file.tensors)
-    mapped, report = check_weights(model, file.tensors)
-    if not report.complete:
-        raise ValueError(f"{file.path} {misfit(report, differences(model, file.tensors))}")
-    table = table_for(model, file.tensors)
-    beside = {name: carried({name: file.tensors[name]}, table) for name in report.ignored}
-    for tensor in beside.values():
-        mapped |= tensor
-    renamed = mapped if names == "ours" else to_published(mapped, _names_table(model, names))
-    tensors = {name: tensor.contiguous() for name, tensor in renamed.items()}
-    write_weights(target, _wrapped(tensors, file, names, layout))
+    tensors, beside = _renamed(model, file, names)
+    write_weights(target, _wrapped(tensors, file, model, names=names, layout=layout))
     return {
         "file": str(target),
         "names": names,
@@ -95,6 +87,21 @@ def convert_file(
         "left out": [name for name, found in beside.items() if not found],
         "weights hash": weights_hash(tensors),
     }
+
+
+def _renamed(
+    model: nn.Module, file: WeightFile, names: Names
+) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+    """Return all tensors under other names, and what became of those that are without use."""
+    mapped, report = check_weights(model, file.tensors)
+    if not report.complete:
+        raise ValueError(f"{file.path} {misfit(report, differences(model, file.tensors))}")
+    table = table_for(model, file.tensors)
+    beside = {name: carried({name: file.tensors[name]}, table) for name in report.ignored}
+    for tensor in beside.values():
+        mapped |= tensor
+    renamed = mapped if names == "ours" else to_published(mapped, _names_table(model, names))
+    return {name: tensor.contiguous() for name, tensor in renamed.items()}, beside
 
 
 def _names_table(model: nn.Module, names: Names) -> RuleTable:
@@ -110,7 +117,12 @@ def _names_table(model: nn.Module, names: Names) -> RuleTable:
 
 
 def _wrapped(
-    tensors: dict[str, Tensor], file: WeightFile, names: Names, layout: OutLayout
+    tensors: dict[str, Tensor],
+    file: WeightFile,
+    model: nn.Module,
+    *,
+    names: Names,
+    layout: OutLayout,
 ) -> dict[str, Any]:
     if layout == "bare":
         return tensors
@@ -121,6 +133,11 @@ def _wrapped(
         return {"state_dict": tensors}
     # The published code takes seven characters off every name, and wants to know the epoch.
     told = {"epoch": file.beside.get("epoch", 0), "name": file.beside.get("name", file.path.stem)}
+    if (beside := system_of(model).beside) is not None:
+        try:
+            told = beside(tensors, file.beside)
+        except ValueError as error:
+            raise ValueError(f"{file.path}: {error}") from error
     return told | {"state_dict": with_prefix}
 
 

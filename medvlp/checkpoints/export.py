@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -61,16 +62,8 @@ def export_file(
     tree = carried["config"]
     model = _model(file, tree)
     _check(model, tree, kind)
-    aside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.tmp")
-    aside.mkdir(parents=True)
-    try:
+    with _whole(folder) as aside:
         _write_parts(model, carried, aside, kind)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(aside, folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     return {"folder": str(folder), "as": kind, "files": files, "from": weights_hash(file.tensors)}
 
@@ -83,6 +76,21 @@ def _require_room(folder: Path, *, force: bool) -> None:
             f"{folder} is there and no export (it has no {MANIFEST}): it is not replaced; name "
             "another folder"
         )
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """Give a folder to write to, which takes the other's place once all is there."""
+    aside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.tmp")
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(aside, folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
 
 
 def _write_parts(model: nn.Module, carried: Mapping[str, Any], folder: Path, kind: Kind) -> None:

@@ -13,19 +13,14 @@ from medvlp.checkpoints.adapter import (
     scalar_to_vector,
     vector_to_scalar,
 )
+from medvlp.checkpoints.monai_vit import MONAI_BLOCKS
 from medvlp.layers.patch_embed import PatchEmbed3D
 from medvlp.models.fvlm import FVLM
 
 _VISION_RULES = (
     Rule("patch_embedding.position_embeddings", "pos_embed"),
     Rule("patch_embedding.patch_embeddings.{rest}", "patch_embed.proj.{rest}"),
-    Rule("blocks.{i}.attn.qkv.{rest}", "blocks.{i}.attn.qkv.{rest}"),
-    Rule("blocks.{i}.attn.out_proj.{rest}", "blocks.{i}.attn.proj.{rest}"),
-    Rule("blocks.{i}.mlp.linear1.{rest}", "blocks.{i}.mlp.fc1.{rest}"),
-    Rule("blocks.{i}.mlp.linear2.{rest}", "blocks.{i}.mlp.fc2.{rest}"),
-    Rule("blocks.{i}.norm1.{rest}", "blocks.{i}.norm1.{rest}"),
-    Rule("blocks.{i}.norm2.{rest}", "blocks.{i}.norm2.{rest}"),
-    Rule("norm.{rest}", "norm.{rest}"),
+    *MONAI_BLOCKS,
 )
 VISION_PREFIX = "visual_encoder."
 """Of the image tower."""

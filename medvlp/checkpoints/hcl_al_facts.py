@@ -1,18 +1,14 @@
-"""What the names and shapes of an HCL-AL file say about its model, and the rest about its data."""
+"""What the names and shapes of an HCL-AL file say about its model."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
-
-from medvlp.data.lesion_recipe import LesionRecipe, PatchChannel, PatchGrid
+from typing import Any
 
 Shapes = Mapping[str, Sequence[int]]
+HEAD_CHANNELS = 64
+"""Of a head of attention, in all published transformers."""
 
 _IMAGE = "image_encoder."
 _TEXT = "text_encoder."
-_FIELDS: tuple[Literal["image", "pet"], ...] = (
-    "image",
-    "pet",
-)  # of the channels that are not the lesion's, in their order
 _CELL = 16**3
 
 
@@ -68,61 +64,3 @@ def _text_facts(text: Shapes, text_fc: bool) -> dict[str, Any]:
         "text layers": len(layers) or None,
         "text fc": text_fc,
     }
-
-
-def stored_recipe(
-    beside: Mapping[str, Any],
-    stage: Literal["coarse", "fine"],
-    *,
-    compat: Literal["published"] | None = "published",
-) -> LesionRecipe:
-    """Make the recipe that a published file states beside its weights; it rounds nothing.
-
-    Args:
-        beside: What the file holds beside them, see `WeightFile`.
-        stage: Which patch of the recipe it is.
-        compat: "published" for the geometry that the weights were trained with.
-
-    Raises:
-        ValueError: If something is missing, or asks for what patches are not made of.
-    """
-    _require_known(beside)
-    rules, (lesion,) = beside["crop_normalizers"], beside["lesion_idx"]
-    fields: list[Literal["image", "pet", "lesion_mask"]] = [*_FIELDS[: len(rules) - 1]]
-    fields.insert(lesion, "lesion_mask")
-    channels = [
-        PatchChannel(field, float(rule["mean"]), float(rule["stddev"]), clip=bool(rule["clip"]))
-        for field, rule in zip(fields, rules, strict=True)
-    ]
-    grid = PatchGrid(
-        [int(side) for side in beside["crop_size"]], [float(mm) for mm in beside["spacing"]]
-    )
-    return LesionRecipe(
-        channels,
-        coarse=grid if stage == "coarse" else None,
-        fine=grid if stage == "fine" else None,
-        image_dtype="float32",
-        pet_dtype="float32",
-        compat=compat,
-    )
-
-
-def _require_known(beside: Mapping[str, Any]) -> None:
-    needed = ("spacing", "crop_size", "crop_normalizers", "interpolation", "lesion_idx")
-    missing = [name for name in needed if name not in beside]
-    if missing:
-        raise ValueError(
-            f"the file states no {', '.join(missing)} beside its weights; give params.pth as "
-            "published, or choose a data recipe yourself"
-        )
-    rules = beside["crop_normalizers"]
-    (lesion,) = beside["lesion_idx"]
-    expected = ["nn" if index == lesion else "linear" for index in range(len(rules))]
-    method = beside.get("sample_method", "fixed_length")
-    kinds = {rule["type"] for rule in rules}
-    if list(beside["interpolation"]) != expected or method != "fixed_length" or kinds != {0}:
-        raise ValueError(
-            f"the file asks for interpolation {beside['interpolation']} ({expected} is known), "
-            f"sample_method {method!r} ('fixed_length') and normalizers of type {sorted(kinds)} "
-            "(0); choose a data recipe yourself"
-        )

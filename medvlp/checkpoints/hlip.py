@@ -99,10 +99,5 @@ def export_hlip(model: nn.Module) -> dict[str, Tensor]:
     return to_published(model.state_dict(), two_tower_table(model))
 
 
-def export_hlip_trunk(vision: nn.Module) -> dict[str, Tensor]:
-    """Give the weights of an image tower their published names."""
-    return to_published(vision.state_dict(), TRUNK)
-
-
 def _tensors(weights: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
     return read_weights(weights) if isinstance(weights, (str, Path)) else unwrap(weights)

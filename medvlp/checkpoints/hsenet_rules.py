@@ -13,6 +13,7 @@ from medvlp.checkpoints.adapter import (
     scalar_to_vector,
     vector_to_scalar,
 )
+from medvlp.checkpoints.monai_vit import MONAI_BLOCKS
 
 _GUIDED = (
     Rule("Wq.{rest}", "query.{rest}"),
@@ -25,13 +26,7 @@ VISION_RULES = (
     Rule("cls_token", "cls_token"),
     Rule("patch_embedding.position_embeddings", "pos_embed"),
     Rule("patch_embedding.patch_embeddings.1.{rest}", "patch_embed.proj.{rest}"),
-    Rule("blocks.{i}.attn.qkv.{rest}", "blocks.{i}.attn.qkv.{rest}"),
-    Rule("blocks.{i}.attn.out_proj.{rest}", "blocks.{i}.attn.proj.{rest}"),
-    Rule("blocks.{i}.mlp.linear1.{rest}", "blocks.{i}.mlp.fc1.{rest}"),
-    Rule("blocks.{i}.mlp.linear2.{rest}", "blocks.{i}.mlp.fc2.{rest}"),
-    Rule("blocks.{i}.norm1.{rest}", "blocks.{i}.norm1.{rest}"),
-    Rule("blocks.{i}.norm2.{rest}", "blocks.{i}.norm2.{rest}"),
-    Rule("norm.{rest}", "norm.{rest}"),
+    *MONAI_BLOCKS,
     *nested(_GUIDED, "slice_guided_attention.", "slice_attention."),
     Rule("patch_score_proj.{rest}", "patch_score.{rest}"),
 )

@@ -34,11 +34,11 @@ _SLICE_PARTS = ("vision.slice_attention.", "vision.patch_score.")
 _LOG = logging.getLogger(__name__)
 
 
-class MAEInit:
-    """Start the image tower from a 2D masked autoencoder; the text tower keeps its own start.
+class FileInit:
+    """What starts from the weights of one file, in training alone.
 
     Args:
-        path: Weights of a 2D ViT encoder of the same width and depth.
+        path: Of the file.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -48,6 +48,14 @@ class MAEInit:
 
     def __init__(self, path: str) -> None:
         self.path = existing(path)
+
+
+class MAEInit(FileInit):
+    """Start the image tower from a 2D masked autoencoder; the text tower keeps its own start.
+
+    Args:
+        path: Weights of a 2D ViT encoder of the same width and depth.
+    """
 
     def __call__(self, model: nn.Module) -> LoadReport:
         """Fill `model.vision` and log what became of every weight.
@@ -68,7 +76,7 @@ class MAEInit:
         return report
 
 
-class MetaCLIPInit:
+class MetaCLIPInit(FileInit):
     """Start the image tower, its projection and the scale from MetaCLIP, as UniMed-CLIP starts.
 
     MetaCLIP's text tower is dropped, the model's own keeps its start. Positions of another image
@@ -76,15 +84,7 @@ class MetaCLIPInit:
 
     Args:
         path: A MetaCLIP file of the same patch, width and depth, such as `b16_400m.pt`.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
     """
-
-    in_evaluation = False
-
-    def __init__(self, path: str) -> None:
-        self.path = existing(path)
 
     def __call__(self, model: nn.Module) -> LoadReport:
         """Fill the image side and log what became of every weight.

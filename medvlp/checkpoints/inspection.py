@@ -36,7 +36,7 @@ def inspect_file(path: str | Path) -> dict[str, Any]:
         "not finite": not_finite(file.tensors),
         "weights hash": weights_hash(file.tensors),
         "system": None if system is None else system.name,
-        "source": None if system is None else system.source,
+        "source": None if system is None else system.published.source,
         "published result": None if system is None else system.result,
         "facts": facts,
         "models": fitting_models(facts) if facts else [],

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,13 +136,17 @@ def init_from_mae(
             _, d, h, w, _ = vision.pos_embed.shape
             inflated = inflate_mae(source, vision.patch_embed.patch_size, (d, h, w))
             names, own = _OWN_NAMES, _NOT_IN_2D
-    _, report = compare(vision, inflated, names)
+    _require_fit(compare(vision, inflated, names)[1], own)
+    return load_published(vision, inflated, names, strict=False)
+
+
+def _require_fit(report: LoadReport, own: Sequence[str]) -> None:
+    """Refuse weights that leave more without a value than the tower's own parts."""
     if report.mismatched or set(report.missing) - set(own):
         raise CheckpointMismatchError(report)
     if report.unexpected:
         warnings.warn(
             f"{len(report.unexpected)} tensors of the 2D weights are not used: "
             f"{', '.join(report.unexpected[:5])}",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return load_published(vision, inflated, names, strict=False)

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from medvlp.checkpoints.adapter import Rule, RuleTable
 from medvlp.checkpoints.fvlm import FVLM_TABLE, is_fvlm
 from medvlp.checkpoints.fvlm import VISION as FVLM_VISION
 from medvlp.checkpoints.fvlm import VISION_PREFIX as FVLM_PREFIX
 from medvlp.checkpoints.fvlm_facts import fvlm_facts
+from medvlp.checkpoints.hcl_al_container import published_beside
 from medvlp.checkpoints.hcl_al_facts import hcl_al_facts
 from medvlp.checkpoints.hcl_al_rules import HCL_AL
 from medvlp.checkpoints.hcl_al_rules import VISION as HCL_AL_VISION
@@ -49,134 +50,114 @@ OUR_NAMES = RuleTable((Rule("{rest}", "{rest}"),))
 """For files that hold our own names."""
 
 
+class Published(NamedTuple):
+    """Where weights were published, and how their names are read.
+
+    Attributes:
+        source: Where.
+        tables: All rule tables, to recognise files under our names.
+        vision: Published prefix of the image tower.
+        vision_table: The rule table of the image tower alone.
+    """
+
+    source: str
+    tables: tuple[RuleTable, ...]
+    vision: str
+    vision_table: RuleTable
+
+
 @dataclass(frozen=True)
 class PublishedSystem:
     """What must be known of a system to read and write its files.
 
     Attributes:
         name: For tables and `--json`.
-        source: Where its weights were published.
+        published: Its weights.
         facts: From published names and shapes to the configuration; None if it is another system.
         fits: Whether a model of ours belongs to the system.
-        table: The rule table of such a model.
-        tables: All rule tables, to recognise files under our names.
-        vision: Published prefix of the image tower.
-        vision_table: The rule table of the image tower alone.
+        choose: Chooses the rule table of such a model; None takes the only one.
         open_clip: Rule table to the names that the open_clip library has for the same model.
         result: What was published of the weights, to be expected of an evaluation.
+        beside: From published tensors, and what lay beside them, to what a published file holds
+            beside its weights; None for the epoch and a name.
     """
 
     name: str
-    source: str
+    published: Published
     facts: Callable[[Mapping[str, Any]], dict[str, Any] | None]
     fits: Callable[[nn.Module], bool]
-    table: Callable[[nn.Module], RuleTable]
-    tables: tuple[RuleTable, ...]
-    vision: str
-    vision_table: RuleTable
+    choose: Callable[[nn.Module], RuleTable] | None = None
     open_clip: RuleTable | None = None
     result: str | None = None
+    beside: Callable[[Mapping[str, Tensor], Mapping[str, Any]], dict[str, Any]] | None = None
+
+    def table(self, model: nn.Module) -> RuleTable:
+        """Return the rule table of a model of this system."""
+        return self.published.tables[0] if self.choose is None else self.choose(model)
 
 
 def _is_hlip(model: nn.Module) -> bool:
     return isinstance(model, TwoTower) and isinstance(model.vision, HierarchicalViT)
 
 
-SYSTEMS = {
-    "hlip": PublishedSystem(
-        name="hlip",
-        source="github.com/Zch0414/hlip",
-        facts=hlip_facts,
-        fits=_is_hlip,
-        table=two_tower_table,
-        tables=(DUAL_TOWER, TWO_TOWER),
-        vision="visual.trunk.",
-        vision_table=TRUNK,
+def _is(kind: type[nn.Module]) -> Callable[[nn.Module], bool]:
+    return lambda model: isinstance(model, kind)
+
+
+_HLIP = Published("github.com/Zch0414/hlip", (DUAL_TOWER, TWO_TOWER), "visual.trunk.", TRUNK)
+_UNIMED = Published("github.com/mbzuai-oryx/UniMed-CLIP", (UNIMED_CLIP,), VISION_PREFIX, VISION)
+_FVLM = Published("github.com/alibaba-damo-academy/fvlm", (FVLM_TABLE,), FVLM_PREFIX, FVLM_VISION)
+_HCL_AL = Published("github.com/HerrBaum-YR/HCL-AL", (HCL_AL,), HCL_AL_PREFIX, HCL_AL_VISION)
+_HSENET = Published("github.com/YanzhaoShi/HSENet", (CLIP,), HSENET_PREFIX, HSENET_VISION)
+_TOWERS = _HSENET._replace(tables=(TOWERS,), vision=TOWER_PREFIXES[0])
+_SLICES = Published(
+    "huggingface.co/microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+    tables=(),  # its names are ours
+    vision="visual.trunk.",
+    vision_table=SLICE_ENCODER,
+)
+
+_SYSTEMS = (
+    PublishedSystem("hlip", _HLIP, facts=hlip_facts, fits=_is_hlip, choose=two_tower_table),
+    PublishedSystem(
+        "unimed_clip", _UNIMED, facts=unimed_clip_facts, fits=is_unimed_clip, open_clip=OPEN_CLIP
     ),
-    "unimed_clip": PublishedSystem(
-        name="unimed_clip",
-        source="github.com/mbzuai-oryx/UniMed-CLIP",
-        facts=unimed_clip_facts,
-        fits=is_unimed_clip,
-        table=lambda model: UNIMED_CLIP,
-        tables=(UNIMED_CLIP,),
-        vision=VISION_PREFIX,
-        vision_table=VISION,
-        open_clip=OPEN_CLIP,
+    PublishedSystem("fvlm", _FVLM, facts=fvlm_facts, fits=is_fvlm),
+    PublishedSystem(
+        "hcl_al", _HCL_AL, facts=hcl_al_facts, fits=_is(HCLAL), beside=published_beside
     ),
-    "fvlm": PublishedSystem(
-        name="fvlm",
-        source="github.com/alibaba-damo-academy/fvlm",
-        facts=fvlm_facts,
-        fits=is_fvlm,
-        table=lambda model: FVLM_TABLE,
-        tables=(FVLM_TABLE,),
-        vision=FVLM_PREFIX,
-        vision_table=FVLM_VISION,
-    ),
-    "hcl_al": PublishedSystem(
-        name="hcl_al",
-        source="github.com/HerrBaum-YR/HCL-AL",
-        facts=hcl_al_facts,
-        fits=lambda model: isinstance(model, HCLAL),
-        table=lambda model: HCL_AL,
-        tables=(HCL_AL,),
-        vision=HCL_AL_PREFIX,
-        vision_table=HCL_AL_VISION,
-    ),
-    "hsenet_clip": PublishedSystem(
-        name="hsenet_clip",
-        source="github.com/YanzhaoShi/HSENet",
+    PublishedSystem(
+        "hsenet_clip",
+        _HSENET,
         facts=clip_facts,
         fits=is_hsenet_clip,
-        table=clip_table,
-        tables=(CLIP,),
-        vision=HSENET_PREFIX,
-        vision_table=HSENET_VISION,
+        choose=clip_table,
         result=EXPECTED,
     ),
-    "hsenet_towers": PublishedSystem(
-        name="hsenet_towers",
-        source="github.com/YanzhaoShi/HSENet",
-        facts=towers_facts,
-        fits=are_hsenet_towers,
-        table=lambda model: TOWERS,
-        tables=(TOWERS,),
-        vision=TOWER_PREFIXES[0],
-        vision_table=HSENET_VISION,
-    ),
-    "hsenet_adapter": PublishedSystem(
-        name="hsenet_adapter",
-        source="github.com/YanzhaoShi/HSENet",
+    PublishedSystem("hsenet_towers", _TOWERS, facts=towers_facts, fits=are_hsenet_towers),
+    PublishedSystem(
+        "hsenet_adapter",
+        _TOWERS._replace(tables=(ADAPTER,)),
         facts=adapter_facts,
-        fits=lambda model: isinstance(model, AdapterPart),
-        table=lambda model: ADAPTER,
-        tables=(ADAPTER,),
-        vision=TOWER_PREFIXES[0],
-        vision_table=HSENET_VISION,
+        fits=_is(AdapterPart),
         result=VLM_EXPECTED,
     ),
-    "hsenet_vlm": PublishedSystem(
-        name="hsenet_vlm",
-        source="github.com/YanzhaoShi/HSENet",
+    PublishedSystem(
+        "hsenet_vlm",
+        _TOWERS._replace(tables=(VLM,)),
         facts=vlm_facts,
         fits=is_hsenet_vlm,
-        table=vlm_table,
-        tables=(VLM,),
-        vision=TOWER_PREFIXES[0],
-        vision_table=HSENET_VISION,
+        choose=vlm_table,
     ),
-    "biomedclip_slices": PublishedSystem(
-        name="biomedclip_slices",
-        source="huggingface.co/microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+    PublishedSystem(
+        "biomedclip_slices",
+        _SLICES,
         facts=slice_encoder_facts,
-        fits=lambda model: isinstance(model, SliceEncoder),
-        table=lambda model: SLICE_ENCODER,
-        tables=(),  # its names are ours
-        vision="visual.trunk.",
-        vision_table=SLICE_ENCODER,
+        fits=_is(SliceEncoder),
+        choose=lambda model: SLICE_ENCODER,
     ),
-}
+)
+SYSTEMS = {system.name: system for system in _SYSTEMS}
 
 
 def is_published(model: nn.Module) -> bool:

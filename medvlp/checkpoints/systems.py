@@ -43,7 +43,7 @@ def recognise(tensors: StateDict) -> tuple[PublishedSystem | None, bool, dict[st
         facts = system.facts(shapes)
         if facts is not None:
             return system, False, facts
-        for table in system.tables:
+        for table in system.published.tables:
             try:
                 published = to_published(tensors, table)
             except (ValueError, RuntimeError):  # other names, or no scalars where they belong
@@ -114,10 +114,10 @@ def load_vision(
         CheckpointMismatchError: If strict, and the weights do not fit the tower.
     """
     tensors = open_weights(source).tensors if isinstance(source, (str, Path)) else source
-    system = system_of(model)
-    ours = replace(OUR_NAMES, resizable=system.vision_table.resizable)
-    part, table = tensors, system.vision_table
-    for prefix, names in ((system.vision, system.vision_table), ("vision.", ours)):
+    published = system_of(model).published
+    ours = replace(OUR_NAMES, resizable=published.vision_table.resizable)
+    part, table = tensors, published.vision_table
+    for prefix, names in ((published.vision, published.vision_table), ("vision.", ours)):
         found = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         if found:
             part, table = found, names

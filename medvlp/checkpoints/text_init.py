@@ -18,7 +18,7 @@ from medvlp.checkpoints.adapter import (
 )
 from medvlp.checkpoints.files import read_weights
 from medvlp.checkpoints.hcl_al_rules import CLIP_TEXT
-from medvlp.checkpoints.init import existing
+from medvlp.checkpoints.init import FileInit
 from medvlp.text.clip_transformer import ClipTextTransformer
 from medvlp.text.hf_encoder import HFEncoder
 
@@ -45,7 +45,7 @@ _HF_NAMES = {
 _QUERY = re.compile(r"(.+)\.self_attn\.q_proj\.(weight|bias)")
 
 
-class TextTowerInit:
+class TextTowerInit(FileInit):
     """Start CLIP's text tower from CLIP, or a BERT from BiomedCLIP; the rest keeps its own start.
 
     Args:
@@ -53,15 +53,7 @@ class TextTowerInit:
             (openai/clip-vit-base-patch32 has the published weights); OpenAI's own archive is
             code, which is never run. For a BERT BiomedCLIP's open_clip file; tensors of other
             shapes are left out, as published.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
     """
-
-    in_evaluation = False
-
-    def __init__(self, path: str) -> None:
-        self.path = existing(path)
 
     def __call__(self, model: nn.Module) -> LoadReport:
         """Fill `model.text` and log what became of every weight.

@@ -26,32 +26,28 @@ def verify_file(file: WeightFile, tree: Mapping[str, Any]) -> dict[str, Any]:
     _, report = check_weights(shapes, file.tensors)
     spoilt = not_finite(file.tensors)
     fits = report.complete and not spoilt
+    is_part = part_of(shapes, file.tensors) is not shapes
+    verdict = fit(report, is_part=is_part)
+    if spoilt:
+        verdict = f"{len(spoilt)} tensors hold NaN or infinity: {', '.join(spoilt[:3])}"
+    if not report.complete:
+        verdict = misfit(report, differences(shapes, file.tensors))
     result: dict[str, Any] = {
         "file": str(file.path),
         "layout": str(file.layout),
         "names": naming(file.tensors),
         "weights hash": weights_hash(file.tensors),
         "fits": fits,
-        "verdict": "",
+        "verdict": verdict,
         "keys": keys_of(report),
         "not finite": spoilt,
         "recipe": file.beside[CARRIED]["recipe"] if CARRIED in file.beside else None,
         "fingerprint": None,
     }
-    if not report.complete:
-        result["verdict"] = misfit(report, differences(shapes, file.tensors))
-        return result
-    if spoilt:
-        result["verdict"] = f"{len(spoilt)} tensors hold NaN or infinity: {', '.join(spoilt[:3])}"
-        return result
-    left = f"{len(report.ignored)} ignored by name" if report.ignored else "none left over"
-    result["verdict"] = f"fits: {len(report.loaded)} tensors loaded, none missing, {left}"
-    if part_of(shapes, file.tensors) is not shapes:
-        result["verdict"] += "; an adapter, over towers and a language model from their own files"
-        return result
-    model = build_model(tree)
-    load_weights(model, file.tensors)
-    result["fingerprint"] = fingerprint(model).to_dict()
+    if fits and not is_part:
+        model = build_model(tree)
+        load_weights(model, file.tensors)
+        result["fingerprint"] = fingerprint(model).to_dict()
     return result
 
 
@@ -65,6 +61,13 @@ def keys_of(report: LoadReport) -> dict[str, Any]:
         "unexpected": report.unexpected,
         "mismatched": report.mismatched,
     }
+
+
+def fit(report: LoadReport, *, is_part: bool) -> str:
+    """Say in one line that all is well."""
+    left = f"{len(report.ignored)} ignored by name" if report.ignored else "none left over"
+    over = "; an adapter, over towers and a language model from their own files" if is_part else ""
+    return f"fits: {len(report.loaded)} tensors loaded, none missing, {left}{over}"
 
 
 def misfit(report: LoadReport, different: list[str]) -> str:

@@ -1,6 +1,6 @@
 """Preprocessing of CT with organ masks: fVLM's published rules, and what they should have been."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from medvlp.data.anatomy_mask import AnatomyMask, header_holds, resize_labels
 from medvlp.data.hounsfield import check_hounsfield
 from medvlp.data.intensity import HounsfieldWindow
-from medvlp.data.recipe import Prepared, ReadField, Recipe, Region
+from medvlp.data.recipe import Chance, Facts, Prepared, ReadField, Recipe, Region
 from medvlp.data.resample import resample
 from medvlp.data.scan import Rescale, Scan, check_orientation, reorient, resampled_affine
 from medvlp.data.unit_range import UnitDtype, pack_unit, unpack_unit
@@ -140,12 +140,7 @@ class AnatomyRecipe(Recipe):
         return torch.from_numpy(self._padded(unpack_unit(stored)))[None]
 
     def inputs(
-        self,
-        read: ReadField,
-        scan: Mapping[str, Any],
-        *,
-        target: Mapping[str, Any] | None = None,
-        generator: np.random.Generator | None = None,
+        self, read: ReadField, scan: Facts, *, target: Facts | None = None, generator: Chance = None
     ) -> dict[str, Tensor]:
         """Give "image" (1 d h w) and "anatomy_mask" (d h w), the same part and flipped alike."""
         depth, height, width = scan["shape"]

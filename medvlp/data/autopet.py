@@ -7,15 +7,15 @@ github.com/HerrBaum-YR/HCL-AL (Gao et al., IEEE TMI 2025).
 """
 
 import hashlib
-import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from medvlp.data.autopet_cases import Case, find_cases, lies_inside, read_metadata
+from medvlp.data.autopet_cases import Case, find_cases, read_metadata
+from medvlp.data.lesion_annotations import LesionAnnotations
 from medvlp.data.lesion_places import PlaceVocabulary
-from medvlp.data.lesion_table import BOX_COLUMNS, BoxMm, box_of, names_of
-from medvlp.data.records import SPLITS, Lesion, ScanRecord, Skip, StudyRecord, StudySource
+from medvlp.data.lesion_table import BOX_COLUMNS
+from medvlp.data.records import SPLITS, ScanRecord, Skip, StudyRecord, StudySource
 from medvlp.data.tables import is_empty, read_table
 
 Row = dict[str, str]
@@ -35,10 +35,10 @@ class AutoPET(StudySource):
     Args:
         root: Folder that holds FDG-PET-CT-Lesions/, lesion_mask/ and the table, or whose folder
             data/ does.
-        vocabulary: JSON file of places, see `PlaceVocabulary`; None takes
-            anatomy_vocabulary_library.json of `root` if it is there, else lesions have names only.
-        descriptions: JSON file of their texts; None takes augmented_location_descriptions.json of
-            `root` if it is there.
+        vocabulary: Name of a shipped one, or a file of places, see `medvlp.data.place_file`; None
+            takes anatomy_vocabulary_library.json of `root`, with the texts in
+            augmented_location_descriptions.json if it is there; else lesions have names only.
+        descriptions: File of its texts, where they are a file of their own.
         annotations: Table of the lesions, relative to `root`: image_path, x, y, z (centre),
             width, height, depth (sides), in mm of the LPS world.
         place_column: Final names, joined with commas; None for a table without (bbox.csv).
@@ -80,17 +80,14 @@ class AutoPET(StudySource):
 
     def places(self) -> PlaceVocabulary | None:
         """Read the vocabulary; None if there is none."""
-        folder = self._folder()
-        tree, texts = (
-            Path(given) if given else folder / usual
-            for given, usual in (
-                (self.vocabulary, _VOCABULARY),
-                (self.descriptions, _DESCRIPTIONS),
-            )
-        )
-        if not self.vocabulary and not tree.is_file():
-            return None
-        return PlaceVocabulary.read(tree, texts if self.descriptions or texts.is_file() else None)
+        if self.vocabulary:
+            return PlaceVocabulary.load(self.vocabulary, self.descriptions)
+        tree, texts = (self._folder() / name for name in (_VOCABULARY, _DESCRIPTIONS))
+        if self.descriptions:
+            texts = Path(self.descriptions)
+        elif not texts.is_file():
+            texts = None
+        return PlaceVocabulary.read(tree, texts) if tree.is_file() else None
 
     def studies(self) -> Iterator[StudyRecord]:
         """Yield all cases in the order of their names."""
@@ -99,13 +96,14 @@ class AutoPET(StudySource):
         cases, skips = find_cases(folder)
         self.skips += skips
         columns = ["image_path", *BOX_COLUMNS, *([self.place_column] if self.place_column else [])]
+        read = LesionAnnotations(self.annotations, self.place_column, places)
         broken: list[str] = []
         rows = self._by_case(read_table(folder / self.annotations, columns, broken=broken), cases)
         self.skips += [Skip(self.annotations, reason) for reason in broken]
         splits = _stated_splits(self.annotations, rows, cases)
         metadata = read_metadata(folder)
         for case_id, case in cases.items():
-            lesions = self._lesions(case, rows.get(case_id, []), places)
+            lesions = read.lesions(case_id, rows.get(case_id, []), case.image)
             if lesions and not case.mask_is_numbered:
                 what = "the binary SEG.nii.gz" if "lesion_mask" in case.companions else "none"
                 reason = f"{len(lesions)} lesions, but no SEG_MultiLabel.nii.gz: {what} instead"
@@ -117,8 +115,9 @@ class AutoPET(StudySource):
                 split=splits.get(case.patient_id) or split_of(case.patient_id, self.test_fraction),
                 scans=(scan,),
                 metadata=metadata.get(case.patient_id, {}),
-                lesions=tuple(lesions),
+                lesions=lesions,
             )
+        self.skips += read.skips
 
     def _folder(self) -> Path:
         for folder in (self.root, self.root / "data"):
@@ -154,51 +153,13 @@ class AutoPET(StudySource):
             self.skips.append(Skip(path, reason))
         return grouped
 
-    def _lesions(self, case: Case, rows: list[Row], places: PlaceVocabulary | None) -> list[Lesion]:
-        lesions: dict[BoxMm, Lesion] = {}
-        for number, row in enumerate(rows, start=1):
-            lesion_id, where = f"{number:03d}", f"{case.case_id}, lesion {number:03d}"
-            try:
-                box, label = box_of(row), _label(row)
-            except ValueError as error:
-                self.skips.append(Skip(where, f"{self.annotations}: {error}"))
-                continue
-            if box in lesions:
-                reason = "the box is listed twice; the first row counts"
-                self.skips.append(Skip(where, f"{self.annotations}: {reason}"))
-            elif not lies_inside(case.image, box[:3]):
-                reason = f"its centre {box[:3]} mm lies outside the CT; are x, y, z LPS?"
-                self.skips.append(Skip(where, f"{self.annotations}: {reason}"))
-            else:
-                names, coarse, fine = self._located(where, row, places)
-                lesions[box] = Lesion(lesion_id, box, label, names, coarse, fine)
-        return list(lesions.values())
-
-    def _located(
-        self, where: str, row: Row, places: PlaceVocabulary | None
-    ) -> tuple[str, str, str]:
-        """Return final names, coarse places and fine words, joined with commas."""
-        names = names_of(row[self.place_column] if self.place_column else "")
-        if self.place_column and not names:
-            self.skips.append(Skip(where, "no place: not for training, kept for prediction"))
-        if places is None:
-            return ",".join(names), "", ""
-        found = []
-        for name in names:
-            try:
-                found.append(places.locate(name))
-            except ValueError as error:
-                self.skips.append(Skip(where, f"{error}; left out of its places"))
-        return (
-            ",".join(place.name for place in found),
-            ",".join(place.coarse for place in found),
-            ",".join(place.fine for place in found),
-        )
-
 
 def split_of(patient_id: str, test_fraction: float) -> str:
-    """Put a patient into "test" or "train" by a hash of the id."""
-    digest = hashlib.blake2b(patient_id.encode(), digest_size=8).digest()
+    """Put a patient into "test" or "train" by a hash of the id.
+
+    A hash of its own: by that of `Splits` no training patient would be left for validation.
+    """
+    digest = hashlib.blake2b(patient_id.encode(), digest_size=8, person=b"autopet").digest()
     return "test" if int.from_bytes(digest, "big") / 2**64 < test_fraction else "train"
 
 
@@ -220,13 +181,3 @@ def _stated_splits(
                     "all lesions of a patient"
                 )
     return splits
-
-
-def _label(row: Row) -> int:
-    """Read the optional column `label`: the value of the lesion in the mask."""
-    cell = row.get("label", "").strip()
-    if is_empty(cell):
-        return 0
-    if not re.fullmatch(r"\d+", cell):
-        raise ValueError(f"label is {cell!r}, expected a whole number of the mask")
-    return int(cell)

@@ -2,13 +2,10 @@
 
 import os
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from medvlp.data.records import Skip
 from medvlp.data.tables import is_empty, read_table
@@ -69,25 +66,6 @@ def find_cases(folder: Path) -> tuple[dict[str, Case], list[Skip]]:
     lone = [name for name, _ in _folders_with(folder / IMAGES, "SUV.nii.gz") if name not in cases]
     skips = [Skip(f"{IMAGES}/{name}", "a PET without its CT.nii.gz") for name in lone]
     return cases, skips + [Skip(f"{MASKS}/{name}", "a mask without a case") for name in masks]
-
-
-def lies_inside(path: Path, point_lps: tuple[float, float, float]) -> bool:
-    """Tell from its header whether a NIfTI file shows a point; True where it cannot be read.
-
-    A damaged file is refused when it is prepared, with the reason.
-    """
-    import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
-
-    try:
-        image = nib.load(path)
-        to_index = np.linalg.inv(image.affine)  # pyright: ignore[reportAttributeAccessIssue]
-        shape = np.array(image.shape[:3])  # pyright: ignore[reportAttributeAccessIssue]
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, np.linalg.LinAlgError):
-        return True
-    x, y, z = point_lps
-    index = (to_index @ [-x, -y, z, 1.0])[:3]
-    return bool(np.all(index >= -0.5) and np.all(index <= shape - 0.5))
 
 
 def read_metadata(folder: Path) -> dict[str, dict[str, str]]:

@@ -8,6 +8,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
+from numpy.random import Generator
+
+Order = Int[ndarray, " s"]
+"""Numbers of samples, as an epoch has them."""
+
+Batch = Int[ndarray, " b"]
+"""Numbers of the samples of one batch."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +64,14 @@ class Batching(ABC):
         A training epoch has this many, so that its length is known before it begins.
         """
 
-    def order(
-        self, facts: SampleFacts, batch_size: int, *, seed: int, epoch: int
-    ) -> Int[ndarray, " s"]:
+    def order(self, facts: SampleFacts, batch_size: int, *, seed: int, epoch: int) -> Order:
         """Shuffle the samples of a training epoch; the same on every rank."""
         return np.random.default_rng((seed, epoch, 0)).permutation(len(facts))
 
     @abstractmethod
     def batches(
-        self,
-        order: Int[ndarray, " s"],
-        facts: SampleFacts,
-        batch_size: int,
-        *,
-        generator: np.random.Generator | None,
-    ) -> list[Int[ndarray, " b"]]:
+        self, order: Order, facts: SampleFacts, batch_size: int, *, generator: Generator | None
+    ) -> list[Batch]:
         """Cut the order of an epoch into batches, the incomplete ones last.
 
         Each rank gets one contiguous part of every batch, all parts of equal length.
@@ -104,13 +104,8 @@ class FixedSize(Batching):
         return len(facts) // batch_size
 
     def batches(
-        self,
-        order: Int[ndarray, " s"],
-        facts: SampleFacts,
-        batch_size: int,
-        *,
-        generator: np.random.Generator | None,
-    ) -> list[Int[ndarray, " b"]]:
+        self, order: Order, facts: SampleFacts, batch_size: int, *, generator: Generator | None
+    ) -> list[Batch]:
         """See `Batching.batches`."""
         return _cut(order, batch_size)
 
@@ -134,13 +129,8 @@ class SimilarLength(FixedSize):
         self.window = window
 
     def batches(
-        self,
-        order: Int[ndarray, " s"],
-        facts: SampleFacts,
-        batch_size: int,
-        *,
-        generator: np.random.Generator | None,
-    ) -> list[Int[ndarray, " b"]]:
+        self, order: Order, facts: SampleFacts, batch_size: int, *, generator: Generator | None
+    ) -> list[Batch]:
         """See `Batching.batches`."""
         # The incomplete batch is set apart first: it is left out in training, and would otherwise
         # always hold the longest texts.
@@ -154,5 +144,5 @@ class SimilarLength(FixedSize):
         return batches + _cut(order[whole:], batch_size)
 
 
-def _cut(order: Int[ndarray, " s"], size: int) -> list[Int[ndarray, " b"]]:
+def _cut(order: Order, size: int) -> list[Batch]:
     return [order[start : start + size] for start in range(0, len(order), size)]

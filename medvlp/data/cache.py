@@ -83,12 +83,8 @@ class VolumeCache:
             ValueError: If the file is damaged, and how to mend it; or if `out` does not fit.
         """
         volume = self._open(scan_id, field)
-        parts = (*(region or ()), *[slice(None)] * (volume.ndim - len(region or ())))
-        bounds = [part.indices(length) for part, length in zip(parts, volume.shape, strict=True)]
-        starts, stops, steps = zip(*bounds, strict=True)
+        starts, stops = _bounds(region or (), volume.shape, scan_id)
         shape = tuple(max(0, stop - start) for start, stop in zip(starts, stops, strict=True))
-        if set(steps) != {1}:
-            raise ValueError(f"{scan_id}: the region {region} has steps, and a file has none")
         if out is not None and (out.shape, out.dtype) != (shape, volume.dtype):
             raise ValueError(
                 f"{scan_id}: {field} is {shape} {volume.dtype}, and is to be read into "
@@ -161,6 +157,18 @@ class VolumeCache:
 def piece_shapes(array: np.ndarray) -> dict[str, tuple[int, ...]]:
     """Choose what a file is divided into, as arguments of `blosc2.asarray`."""
     return {"chunks": _run_of(array, _CHUNK_BYTES), "blocks": _run_of(array, _BLOCK_BYTES)}
+
+
+def _bounds(
+    region: tuple[slice, ...], shape: tuple[int, ...], scan_id: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return where the region starts and stops on every axis."""
+    parts = (*region, *[slice(None)] * (len(shape) - len(region)))
+    bounds = [part.indices(length) for part, length in zip(parts, shape, strict=True)]
+    starts, stops, steps = zip(*bounds, strict=True)
+    if set(steps) != {1}:
+        raise ValueError(f"{scan_id}: the region {region} has steps, and a file has none")
+    return starts, stops
 
 
 def _run_of(array: np.ndarray, num_bytes: int) -> tuple[int, ...]:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
+from numpy.random import Generator
 
 from medvlp.data.plain_report import PlainReport
 from medvlp.data.statements import statements_of
-from medvlp.data.text_sampler import TextSampler, TextUnit
+from medvlp.data.text_sampler import Sections, Target, TextSampler, TextUnit
 from medvlp.prompts.question_set import REPORT, QuestionSet
 from medvlp.types import TextKind
 
@@ -50,26 +50,17 @@ class Conversations(TextSampler):
                 "says where a long answer ends"
             )
 
-    def __call__(
-        self, sections: Mapping[str, str], generator: np.random.Generator
-    ) -> list[TextUnit]:
+    def __call__(self, sections: Sections, generator: Generator) -> list[TextUnit]:
         """Ask for the report, in one of the wordings."""
         return [self._report(_drawn(self.questions.wordings[REPORT], generator), sections)]
 
-    def evaluation(
-        self, sections: Mapping[str, str], generator: np.random.Generator
-    ) -> list[TextUnit]:
+    def evaluation(self, sections: Sections, generator: Generator) -> list[TextUnit]:
         """Ask for the report in the words of every evaluation."""
         question = self.questions.evaluation.get(REPORT, self.questions.wordings[REPORT][0])
         return [self._report(question, sections)]
 
     def about(
-        self,
-        sections: Mapping[str, str],
-        target: Mapping[str, Any] | None,
-        generator: np.random.Generator,
-        *,
-        training: bool,
+        self, sections: Sections, target: Target, generator: Generator, *, training: bool
     ) -> list[TextUnit]:
         """Ask what the sample is about; without a question and a report, the answer is empty."""
         if target is None or "question" not in target:
@@ -83,15 +74,15 @@ class Conversations(TextSampler):
         """Tell whether a study has a report or questions."""
         return self.answer.has_texts(study) or bool(study.get("questions"))
 
-    def lacks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
+    def lacks(self, sections: Sections) -> tuple[str, ...]:
         """Name the sections of the answer that are not there."""
         return self.answer.lacks(sections) if sections else ()
 
-    def _report(self, question: str, sections: Mapping[str, str]) -> TextUnit:
+    def _report(self, question: str, sections: Sections) -> TextUnit:
         statements = statements_of(self.answer.wanted(sections))
         return TextUnit(self.answer.text(sections), TextKind.REPORT, statements, question=question)
 
-    def _reworded(self, target: Mapping[str, Any], generator: np.random.Generator) -> str | None:
+    def _reworded(self, target: Mapping[str, Any], generator: Generator) -> str | None:
         subject = target.get("subject")
         wordings = self.questions.wordings.get(str(target.get("kind")))
         if not subject or not wordings:
@@ -99,5 +90,5 @@ class Conversations(TextSampler):
         return _drawn(wordings, generator).replace(_SUBJECT, str(subject))
 
 
-def _drawn(wordings: Sequence[str], generator: np.random.Generator) -> str:
+def _drawn(wordings: Sequence[str], generator: Generator) -> str:
     return wordings[int(generator.integers(len(wordings)))]

@@ -86,8 +86,8 @@ class LocalEngine(Engine):
                     yield received(future.result())
         except BrokenProcessPool as error:
             raise PreparationError(
-                f"one of {self.num_workers} processes died, as a rule for want of memory; what is "
-                "done is kept: run the same again with fewer (engine.num_workers=1)"
+                f"one of {self.num_workers} processes died, for want of memory if it said nothing; "
+                "what is done is kept: run the same again with fewer (engine.num_workers=1)"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import current_process
 from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
@@ -14,7 +15,16 @@ def exclusive(folder: Path) -> Iterator[None]:
 
     Args:
         folder: Exists and can be written to.
+
+    Raises:
+        RuntimeError: If a process that helps a script with this work runs that script from its
+            beginning, and so would wait for itself.
     """
+    if getattr(current_process(), "_inheriting", False):  # as multiprocessing itself finds out
+        raise RuntimeError(
+            f"a script that prepares {folder} is run again by each process that helps it; put what "
+            'it does under: if __name__ == "__main__":'
+        )
     try:
         import fcntl
     except ImportError:  # Windows

@@ -1,6 +1,6 @@
 """Arrays that HSENet's published scripts made, or scripts like them, as they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from medvlp.data.recipe import Prepared, ReadField, Recipe
+from medvlp.data.recipe import Prepared, Recipe
 from medvlp.data.scan import Scan, resampled_affine
 from medvlp.data.unit_range import UnitDtype, check_unit_dtype, pack_unit, unpack_unit
 from medvlp.types import Size3D
@@ -88,15 +88,3 @@ class HSENetArrays(Recipe):
     def network_input(self, stored: Shaped[np.ndarray, "d h w"]) -> Float[Tensor, "1 d h w"]:
         """Give the volume as it is, from 0 to 1."""
         return torch.from_numpy(unpack_unit(stored))[None]
-
-    def inputs(
-        self,
-        read: ReadField,
-        scan: Mapping[str, Any],
-        *,
-        target: Mapping[str, Any] | None = None,
-        generator: np.random.Generator | None = None,
-    ) -> dict[str, Tensor]:
-        """Give "image" (1 d h w), and "slice_features" (m f) if they are read."""
-        inputs = {"image": self.network_input(read("image", None))}
-        return inputs | {name: torch.from_numpy(read(name, None)) for name in self.arrays}

@@ -1,6 +1,6 @@
 """Preprocessing for HSENet: a volume of fixed size for its 3D tower, slices for its 2D encoder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 from medvlp.data.body_volume import BodyVolume
 from medvlp.data.hounsfield import check_hounsfield
 from medvlp.data.image_recipe import ImageRecipe
-from medvlp.data.recipe import Prepared, ReadField, Recipe
+from medvlp.data.recipe import Chance, Facts, Prepared, ReadField, Recipe
 from medvlp.data.scan import Scan
 from medvlp.data.slice_features import SliceFeatures
 from medvlp.data.slice_stack import SliceStack
@@ -109,12 +109,7 @@ class HSENetRecipe(Recipe):
         return torch.from_numpy(unpack_unit(stored))[None]
 
     def inputs(
-        self,
-        read: ReadField,
-        scan: Mapping[str, Any],
-        *,
-        target: Mapping[str, Any] | None = None,
-        generator: np.random.Generator | None = None,
+        self, read: ReadField, scan: Facts, *, target: Facts | None = None, generator: Chance = None
     ) -> dict[str, Tensor]:
         """Give "image" (1 d h w), and "slices" (m 3 h w) and "slice_features" (m f) if made.
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
-from numpy import ndarray
+from numpy.random import Generator
 
-from medvlp.data.batching import FixedSize, SampleFacts
+from medvlp.data.batching import Batch, FixedSize, Order, SampleFacts
 from medvlp.data.lesion_places import PlaceVocabulary
 from medvlp.data.lesion_sampling import LesionIndex, LesionTag, draw_coarse, draw_fine
 from medvlp.data.lesion_table import names_of
@@ -37,9 +36,7 @@ class LesionBatches(FixedSize):
         self._index: tuple[SampleFacts, LesionIndex] | None = None
 
     @abstractmethod
-    def draw(
-        self, index: LesionIndex, batch_size: int, generator: np.random.Generator
-    ) -> list[int]:
+    def draw(self, index: LesionIndex, batch_size: int, generator: Generator) -> list[int]:
         """Draw one batch."""
 
     def confused(self, facts: SampleFacts) -> Mapping[str, tuple[str, ...]]:
@@ -64,13 +61,8 @@ class LesionBatches(FixedSize):
         return self._index[1]
 
     def batches(
-        self,
-        order: Int[ndarray, " s"],
-        facts: SampleFacts,
-        batch_size: int,
-        *,
-        generator: np.random.Generator | None,
-    ) -> list[Int[ndarray, " b"]]:
+        self, order: Order, facts: SampleFacts, batch_size: int, *, generator: Generator | None
+    ) -> list[Batch]:
         """See `Batching.batches`."""
         if generator is None:
             return super().batches(order, facts, batch_size, generator=None)
@@ -118,9 +110,7 @@ class CoarseBatches(LesionBatches):
         index.require_words(batch_size)
         return self.samples_per_word * index.num_words // batch_size
 
-    def draw(
-        self, index: LesionIndex, batch_size: int, generator: np.random.Generator
-    ) -> list[int]:
+    def draw(self, index: LesionIndex, batch_size: int, generator: Generator) -> list[int]:
         """See `draw_coarse`."""
         return draw_coarse(index, batch_size, generator, num_regions=self.num_regions)
 
@@ -189,8 +179,6 @@ class FineBatches(LesionBatches):
             )
         return read
 
-    def draw(
-        self, index: LesionIndex, batch_size: int, generator: np.random.Generator
-    ) -> list[int]:
+    def draw(self, index: LesionIndex, batch_size: int, generator: Generator) -> list[int]:
         """See `draw_fine`."""
         return draw_fine(index, batch_size, generator, related=self.related)

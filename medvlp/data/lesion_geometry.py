@@ -5,7 +5,7 @@ x, y, z. `compat="published"` repeats what the published code of HCL-AL computes
 TMI 2025, github.com/HerrBaum-YR/HCL-AL), quirks included; None does it right.
 """
 
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -45,19 +45,21 @@ def components(
     >>> labels.tolist(), len(boxes)
     ([[[1, 0, 2, 2]]], 2)
     """
+    from scipy.ndimage import find_objects
+
     labels = np.zeros(mask.shape, dtype=np.int32)
+    boxes: list[Box] = []
     around = foreground_box(mask)
     if around is None:
-        return labels, []
-    view = np.ascontiguousarray(mask[around])
-    values = np.unique(view[view != 0]) if by_value else [None]
-    count = 0
-    for value in values:
-        chosen = view != 0 if value is None else view == value
-        found, number = _numbered(chosen)
-        np.copyto(labels[around], found + count, where=chosen)
-        count += number
-    return labels, _boxes_of(labels, around)
+        return labels, boxes
+    kinds = _kinds(mask[around], by_value=by_value)
+    for kind, part in enumerate(find_objects(kinds), start=1):
+        place = _moved(part, around)
+        chosen = kinds[part] == kind
+        found = _numbered(chosen)
+        np.copyto(labels[place], found + len(boxes), where=chosen)
+        boxes += [_moved(one, place) for one in find_objects(found)]
+    return labels, boxes
 
 
 def foreground_box(mask: Shaped[np.ndarray, "z y x"]) -> Box | None:
@@ -163,24 +165,32 @@ def rotation_matrix(axis: Float[np.ndarray, "3"], angle_rad: float) -> Float[np.
     return np.eye(3) + np.sin(angle_rad) * cross + (1 - np.cos(angle_rad)) * (cross @ cross)
 
 
-def _numbered(mask: Bool[np.ndarray, "z y x"]) -> tuple[np.ndarray, int]:
+def _kinds(mask: Shaped[np.ndarray, "z y x"], *, by_value: bool) -> Shaped[np.ndarray, "z y x"]:
+    """Number from 1, in ascending order, the values that stay apart; 0 is 0."""
+    inside = np.ascontiguousarray(mask != 0)
+    if not by_value:
+        return inside.astype(np.uint8)
+    values, numbers = np.unique(mask[inside], return_inverse=True)
+    kinds = np.zeros(mask.shape, np.min_scalar_type(len(values)))
+    kinds[inside] = numbers + 1
+    return kinds
+
+
+def _numbered(mask: Bool[np.ndarray, "z y x"]) -> Int[np.ndarray, "z y x"]:
     from scipy.ndimage import label
 
     found = np.empty(mask.shape, dtype=np.int32)
-    return found, int(cast(int, label(mask, structure=np.ones((3, 3, 3)), output=found)))
+    label(mask, structure=np.ones((3, 3, 3)), output=found)
+    return found
 
 
-def _boxes_of(labels: np.ndarray, around: Box) -> list[Box]:
-    from scipy.ndimage import find_objects
-
-    boxes: list[Box] = []
-    for found in find_objects(labels[around]):
-        z, y, x = (
-            slice(part.start + offset.start, part.stop + offset.start)
-            for part, offset in zip(found, around, strict=True)
-        )
-        boxes.append((z, y, x))
-    return boxes
+def _moved(part: Box, around: Box) -> Box:
+    """State a box within another one in the terms of the whole."""
+    z, y, x = (
+        slice(own.start + other.start, own.stop + other.start)
+        for own, other in zip(part, around, strict=True)
+    )
+    return z, y, x
 
 
 def _swapped_window(around: Box, shape: tuple[int, ...]) -> Box:

@@ -22,7 +22,7 @@ from medvlp.types import Size3D
 ReadRegion = Callable[[Region], np.ndarray]
 Interpolation = Literal["linear", "nearest"]
 
-_LPS = np.diag([-1.0, -1.0, 1.0])  # from RAS and back
+LPS = np.diag([-1.0, -1.0, 1.0])  # from RAS and back
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +105,9 @@ class Volume:
     @property
     def placement(self) -> Placement:
         """Its lattice in LPS, index axes in the order x, y, z of the file (w, h, d)."""
-        columns = _LPS @ self.affine[:3, 2::-1]
+        columns = LPS @ self.affine[:3, 2::-1]
         spacing = np.linalg.norm(columns, axis=0)
-        return Placement(_LPS @ self.affine[:3, 3], spacing, columns / spacing)
+        return Placement(LPS @ self.affine[:3, 3], spacing, columns / spacing)
 
 
 def sample(
@@ -178,8 +178,8 @@ def volumes_of(
 
 def _index_map(volume: Volume, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
     """Map sample numbers (i, j, k) to continuous indices (d, h, w) of the volume."""
-    to_index = np.linalg.inv(_LPS @ volume.affine[:3, :3])
-    offset = to_index @ (frame.origin_mm - _LPS @ volume.affine[:3, 3])
+    to_index = np.linalg.inv(LPS @ volume.affine[:3, :3])
+    offset = to_index @ (frame.origin_mm - LPS @ volume.affine[:3, 3])
     return to_index @ (frame.axes * frame.spacing_mm), offset
 
 

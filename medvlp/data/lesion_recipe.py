@@ -12,7 +12,7 @@ from torch import Tensor
 from medvlp.data.lesion_augmentation import STILL, LesionAugmentation, PatchDraw
 from medvlp.data.lesion_channel import Match, lesion_channel
 from medvlp.data.lesion_geometry import Compat
-from medvlp.data.lesion_patch import Volume, frame_around, normalise, sample, volumes_of
+from medvlp.data.lesion_patch import Frame, Volume, frame_around, normalise, sample, volumes_of
 from medvlp.data.lesion_storage import (
     grid_of,
     require_overlap,
@@ -26,7 +26,7 @@ from medvlp.types import Size3D
 
 _LOG = logging.getLogger(__name__)
 _FIELDS = ("image", "pet", "lesion_mask")
-_VERSION = 1  # raise it when the same fields come to mean other numbers
+_VERSION = 2  # raise it when the same fields come to mean other numbers
 
 
 class PatchChannel:
@@ -142,6 +142,18 @@ class LesionRecipe(Recipe):
             "compat": self.compat,
         }
 
+    def describe_stored(self) -> dict[str, Any]:
+        """Leave out how patches are cut and normalised: that is done to what is stored."""
+        measured = [channel.field for channel in self.channels if channel.mean is None]
+        return {
+            "kind": "lesion",
+            "version": _VERSION,
+            "fields": list(self.fields),
+            "statistics": measured,
+            "image_dtype": self.image_dtype,
+            "pet_dtype": self.pet_dtype,
+        }
+
     def prepare(self, scan: Scan, *, device: str = "cpu") -> Prepared:
         """Take values and lattices of the scan and its companions; nothing is resampled.
 
@@ -228,18 +240,23 @@ class LesionRecipe(Recipe):
         )
         # as published only the coarse patch goes by the label, the fine one always by the box
         by_label = stage == "coarse" or self.compat is None
-        label = int(target.get("label", 0)) if by_label else 0
+        meant = target if by_label else {**target, "label": 0}
         patch = np.empty((len(self.channels), *grid.size), np.float32)
         for index, channel in enumerate(self.channels):
-            volume = volumes[channel.field]
-            if channel.field == "lesion_mask":
-                found = lesion_channel(volume, frame, box, label=label, compat=self.compat)
-                self._count(found.match, target)
-                values = found.mask
-            else:
-                values = sample(volume, frame)
+            values = self._values(channel.field, volumes, frame, meant)
             patch[index] = _normalised(values, channel, statistics)
         return patch
+
+    def _values(
+        self, field: str, volumes: Mapping[str, Volume], frame: Frame, target: Mapping[str, Any]
+    ) -> np.ndarray:
+        """Cut one channel, not normalised yet."""
+        if field != "lesion_mask":
+            return sample(volumes[field], frame)
+        box, label = np.asarray(target["box_mm"], np.float64), int(target.get("label", 0))
+        found = lesion_channel(volumes[field], frame, box, label=label, compat=self.compat)
+        self._count(found.match, target)
+        return found.mask
 
     def _count(self, match: Match, target: Mapping[str, Any]) -> None:
         """Say that the mask has no lesion in the box: the first time, the tenth, ..."""

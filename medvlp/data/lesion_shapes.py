@@ -7,7 +7,9 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Shaped
 
+from medvlp.data.lesion_channel import touched
 from medvlp.data.lesion_geometry import Box
+from medvlp.data.lesion_patch import Volume
 from medvlp.data.lesion_table import BoxMm
 from medvlp.data.scan import Rescale, Scan
 
@@ -24,6 +26,11 @@ def lies_inside(scan: Scan, point_lps: tuple[float, float, float]) -> bool:
 def mask_within(mask: Scan, box: BoxMm) -> Shaped[np.ndarray, "d h w"]:
     """Cut the part of a mask that a box touches."""
     return mask.array[_voxels(mask, box)]
+
+
+def meets(scan: Scan, box: BoxMm) -> bool:
+    """Tell whether a scan shows any of a box."""
+    return all(part.start < part.stop for part in _voxels(scan, box))
 
 
 def lesion_masks(scan: Scan, boxes: Sequence[BoxMm]) -> list[tuple[Scan, dict[int, int]]]:
@@ -89,13 +96,8 @@ def _index(scan: Scan, point_lps: Sequence[float]) -> np.ndarray:
 
 
 def _voxels(scan: Scan, box: BoxMm) -> Box:
-    """Give the voxels that a box touches; none if it lies outside."""
-    to_index = np.abs(np.linalg.inv(scan.affine)[2::-1, :3])
-    center, half = _index(scan, box[:3]), to_index @ np.array(box[3:]) / 2
-    low = np.clip(np.floor(center - half + 0.5), 0, scan.array.shape).astype(int)
-    high = np.clip(np.floor(center + half + 0.5) + 1, 0, scan.array.shape).astype(int)
-    d, h, w = (slice(a, max(a, b)) for a, b in zip(low.tolist(), high.tolist(), strict=True))
-    return d, h, w
+    volume = Volume.of_array(scan.array, scan.affine[:, [2, 1, 0, 3]])
+    return touched(volume, np.array(box, np.float64))
 
 
 def _ellipsoid(scan: Scan, box: BoxMm, window: Box) -> Bool[np.ndarray, "d h w"]:

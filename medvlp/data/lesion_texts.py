@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import numpy as np
+from numpy.random import Generator
 
 from medvlp.data.lesion_places import PlaceVocabulary
 from medvlp.data.statements import statement_id
-from medvlp.data.text_sampler import TextSampler, TextUnit
+from medvlp.data.text_sampler import Sections, Target, TextSampler, TextUnit
 from medvlp.types import TextKind
 
 
@@ -35,19 +35,12 @@ class PlaceText(TextSampler):
         self.vocabulary = PlaceVocabulary.load(vocabulary, descriptions)
         self.negatives = negatives
 
-    def __call__(
-        self, sections: Mapping[str, str], generator: np.random.Generator
-    ) -> list[TextUnit]:
+    def __call__(self, sections: Sections, generator: Generator) -> list[TextUnit]:
         """Make no text of a study without a lesion."""
         return []
 
     def about(
-        self,
-        sections: Mapping[str, str],
-        target: Mapping[str, Any] | None,
-        generator: np.random.Generator,
-        *,
-        training: bool,
+        self, sections: Sections, target: Target, generator: Generator, *, training: bool
     ) -> list[TextUnit]:
         """Describe the place of a lesion, of several the first; none if it is not known.
 

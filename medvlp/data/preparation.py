@@ -86,22 +86,44 @@ def prepare_dataset(
         FileNotFoundError, ValueError: If the data set is not there or its tables are not right.
         PreparationError: If too many scans were refused; quarantine.csv says which and why.
     """
-    folder = dataset_folder(cache_dir, source.name, recipe.hash)
+    folder = dataset_folder(cache_dir, source.name, recipe.stored_hash)
     require_writable(folder)
     with exclusive(folder):
-        source.materialise()
-        studies = list(source.studies())
-        _require_sound(source, studies)
+        studies = _studies(source)
         cache = VolumeCache(folder / "volumes")
         remove_leftovers(folder)
-        jobs = [_Job(scan, recipe, cache, device) for study in studies for scan in study.scans]
+        jobs = [_Job(scan, recipe, cache, device) for scan in _scans(studies).values()]
         outcomes = _outcomes(engine, jobs, on_scan)
-        rows = [row for study in studies if (row := _row(study, outcomes))["scans"]]
-        refused = _refused(studies, outcomes)
-        skips = [*source.skips, *refused, *_corrected(studies, outcomes), *_lost(studies, rows)]
-        write_quarantine(quarantine_file(folder), skips)
-        check_share(refused, len(jobs), allowed=max_quarantine_share, folder=folder)
-        return write_manifest(folder, rows, _dataset(source, recipe, skips))
+        skips = _quarantine(folder, source, studies, outcomes, allowed=max_quarantine_share)
+        return write_manifest(folder, _rows(studies, outcomes), _dataset(source, recipe, skips))
+
+
+def _studies(source: StudySource) -> list[StudyRecord]:
+    source.materialise()
+    studies = list(source.studies())
+    _require_sound(source, studies)
+    return studies
+
+
+def _quarantine(
+    folder: Path,
+    source: StudySource,
+    studies: list[StudyRecord],
+    outcomes: dict[str, Outcome],
+    *,
+    allowed: float,
+) -> list[Skip]:
+    """Write down what was refused or corrected, and stop where too much was."""
+    refused = _refused(studies, outcomes)
+    skips = [*source.skips, *refused, *_corrected(studies, outcomes), *_lost(studies, outcomes)]
+    write_quarantine(quarantine_file(folder), skips)
+    check_share(refused, len(outcomes), allowed=allowed, folder=folder)
+    return skips
+
+
+def _scans(studies: list[StudyRecord]) -> dict[str, ScanRecord]:
+    """List all scans, one that studies share once."""
+    return {scan.scan_id: scan for study in studies for scan in study.scans}
 
 
 def _outcomes(engine: Engine, jobs: list[_Job], on_scan: OnScan | None) -> dict[str, Outcome]:
@@ -178,9 +200,11 @@ def _require_sound(source: StudySource, studies: list[StudyRecord]) -> None:
     if not studies:
         left_out = f"; {len(source.skips)} were left out, the first: {source.skips[:1]}"
         raise ValueError(f"{source.name} has no study{left_out if source.skips else ''}")
+    scans = _scans(studies)
+    others = [s.scan_id for study in studies for s in study.scans if s != scans[s.scan_id]]
     ids = {
         "study": Counter(study.study_id for study in studies),
-        "scan": Counter(scan.scan_id for study in studies for scan in study.scans),
+        "scan": Counter([*scans, *others]),  # studies may share a scan, but not an id alone
     }
     for what, counter in ids.items():
         name, count = counter.most_common(1)[0]
@@ -190,6 +214,10 @@ def _require_sound(source: StudySource, studies: list[StudyRecord]) -> None:
     for name in {name for study in studies for name in study.labels} - known:
         advice = nearest(name, known)
         raise ValueError(f"{source.name} has a label {name!r} that it does not name{advice}")
+
+
+def _rows(studies: list[StudyRecord], outcomes: dict[str, Outcome]) -> list[Row]:
+    return [row for study in studies if (row := _row(study, outcomes))["scans"]]
 
 
 def _row(study: StudyRecord, outcomes: dict[str, Outcome]) -> Row:
@@ -213,12 +241,12 @@ def _row(study: StudyRecord, outcomes: dict[str, Outcome]) -> Row:
 
 
 def _refused(studies: list[StudyRecord], outcomes: dict[str, Outcome]) -> list[Skip]:
-    scans = [outcomes[scan.scan_id] for study in studies for scan in study.scans]
+    scans = [outcomes[scan_id] for scan_id in _scans(studies)]
     return [Skip(str(scan.path), scan.reason) for scan in scans if scan.facts is None]
 
 
 def _corrected(studies: list[StudyRecord], outcomes: dict[str, Outcome]) -> list[Skip]:
-    scans = [outcomes[scan.scan_id] for study in studies for scan in study.scans]
+    scans = [outcomes[scan_id] for scan_id in _scans(studies)]
     return [
         Skip(str(scan.path), text)
         for scan in scans
@@ -227,9 +255,12 @@ def _corrected(studies: list[StudyRecord], outcomes: dict[str, Outcome]) -> list
     ]
 
 
-def _lost(studies: list[StudyRecord], rows: list[Row]) -> list[Skip]:
-    kept = {row["study_id"] for row in rows}
-    lost = [study.study_id for study in studies if study.study_id not in kept]
+def _lost(studies: list[StudyRecord], outcomes: dict[str, Outcome]) -> list[Skip]:
+    lost = [
+        study.study_id
+        for study in studies
+        if all(outcomes[scan.scan_id].facts is None for scan in study.scans)
+    ]
     return [Skip(study_id, "none of its scans could be prepared") for study_id in lost]
 
 
@@ -238,8 +269,8 @@ def _dataset(source: StudySource, recipe: Recipe, skips: list[Skip]) -> Row:
         "name": source.name,
         "source": source.describe(),
         "label_names": list(source.label_names),
-        "recipe": recipe.describe(),
-        "recipe_hash": recipe.hash,
+        "recipe": recipe.describe_stored(),
+        "recipe_hash": recipe.stored_hash,
         "fields": list(recipe.fields),
         "skips": summarise_skips(skips),
     }

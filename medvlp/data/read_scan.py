@@ -10,6 +10,12 @@ from medvlp.data.readers.registry import read
 from medvlp.data.records import ScanRecord
 from medvlp.data.scan import Scan
 
+_WITHOUT = {
+    "anatomy_mask": "organ masks: masks=import masks_dir=..., or masks=totalsegmentator",
+    "pet": "patches without it: data/recipe=hcl_al_ct or hcl_al_mr, and model.vision.in_channels=2",
+    "lesion_mask": "lesion masks are a column lesion_mask of data=lesions, files of data=autopet",
+}
+
 
 def read_scan(
     record: ScanRecord, companions: Sequence[str] = (), arrays: Sequence[str] = ()
@@ -24,7 +30,7 @@ def read_scan(
     if missing:
         raise ValueError(
             f"{record.path}: the recipe needs {' and '.join(missing)} beside the scan, and the "
-            "data set has none (organ masks: masks=import masks_dir=..., or masks=totalsegmentator)"
+            f"data set has none ({'; '.join(_WITHOUT[name] for name in missing)})"
         )
     if lacking := [name for name in arrays if name not in record.arrays]:
         raise ValueError(

@@ -22,6 +22,12 @@ from medvlp.types import Size3D
 Region = tuple[slice, slice, slice]
 """Part of a volume along (d, h, w)."""
 
+Chance = np.random.Generator | None
+"""Source of chance while training; None is evaluation."""
+
+Facts = Mapping[str, Any]
+"""What the manifest knows of a scan, or of a lesion or question."""
+
 ReadField = Callable[[str, Region | None], np.ndarray]
 """Reads a field of one scan from the cache, or only a region of it."""
 
@@ -51,7 +57,7 @@ class Recipe(ABC):
         size: Of the network's input (d, h, w).
         fields: What `prepare` makes, and `inputs` may read.
         companions: Names of the volumes that `prepare` must be given beside the scan.
-        arrays: Names of the arrays likewise.
+        arrays: Names of the arrays likewise; `inputs` hands them on as they are stored.
         packed_dtype: Of the numbers that `pack` leaves to the device.
     """
 
@@ -65,6 +71,10 @@ class Recipe(ABC):
     def describe(self) -> dict[str, Any]:
         """State everything that changes a number, in JSON types."""
 
+    def describe_stored(self) -> dict[str, Any]:
+        """State everything that changes what `prepare` makes: recipes equal in this share it."""
+        return self.describe()
+
     @abstractmethod
     def prepare(self, scan: Scan, *, device: str = "cpu") -> Prepared:
         """Make what the cache stores: reoriented, rescaled, resampled; the whole field of view.
@@ -77,7 +87,7 @@ class Recipe(ABC):
             ValueError: If the scan cannot be right, with the reason.
         """
 
-    def region(self, shape: Size3D, generator: np.random.Generator | None = None) -> Region:
+    def region(self, shape: Size3D, generator: Chance = None) -> Region:
         """Say which part of a stored volume the network will see: no more need be read.
 
         Here all of it.
@@ -93,12 +103,7 @@ class Recipe(ABC):
         """Turn a stored image, or its `region`, into what the network takes."""
 
     def inputs(
-        self,
-        read: ReadField,
-        scan: Mapping[str, Any],
-        *,
-        target: Mapping[str, Any] | None = None,
-        generator: np.random.Generator | None = None,
+        self, read: ReadField, scan: Facts, *, target: Facts | None = None, generator: Chance = None
     ) -> dict[str, Tensor]:
         """Make everything that a network is given of one scan.
 
@@ -106,12 +111,14 @@ class Recipe(ABC):
             read: Reads a field of this scan.
             scan: Its row of the manifest: "shape" and the facts of `prepare`.
             target: What the sample is about: a lesion, a question.
-            generator: Source of chance while training; None is evaluation.
+            generator: See `Chance`.
 
         Returns:
             Field name to tensor; "image" is (c d h w).
         """
-        return {"image": self.network_input(self._read_region(read, scan, generator))}
+        image = self.network_input(self._read_region(read, scan, generator))
+        arrays = {name: torch.from_numpy(read(name, None)) for name in self.arrays}
+        return {"image": image} | arrays
 
     @property
     def can_defer(self) -> bool:
@@ -133,11 +140,7 @@ class Recipe(ABC):
         raise ValueError(f"{type(self).__name__} cannot leave its dense half to the device")
 
     def _read_region(
-        self,
-        read: ReadField,
-        scan: Mapping[str, Any],
-        generator: np.random.Generator | None,
-        name: str = "image",
+        self, read: ReadField, scan: Facts, generator: Chance, name: str = "image"
     ) -> np.ndarray:
         depth, height, width = scan["shape"]
         region = self.region((depth, height, width), generator)
@@ -150,6 +153,11 @@ class Recipe(ABC):
     def hash(self) -> str:
         """SHA-256 over the description as canonical JSON, 16 hexadecimal digits."""
         return recipe_hash(self.describe())
+
+    @property
+    def stored_hash(self) -> str:
+        """SHA-256 over what is stored, likewise: the name of the folder in the cache."""
+        return recipe_hash(self.describe_stored())
 
 
 def recipe_hash(description: Mapping[str, Any]) -> str:

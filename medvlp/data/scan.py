@@ -76,18 +76,7 @@ class Scan:
                 would be applied to what the other has made. If the header names another
                 modality. If the file is a bare array and spacing or orientation is not stated.
         """
-        if rescale is not None and not self.rescale.is_identity:
-            raise ValueError(
-                f"the header rescales (slope {self.rescale.slope:g}, intercept "
-                f"{self.rescale.intercept:g}) and the data set's table states slope "
-                f"{rescale.slope:g}, intercept {rescale.intercept:g}: only one can be right"
-            )
-        told = self.provenance.get("modality")
-        if modality is not None and told is not None and modality != told:
-            raise ValueError(
-                f"{self.provenance.get('path', 'the scan')}: the header says {told}, the data set "
-                f"{modality}; correct the data set's modality, or leave the scan out"
-            )
+        self._require_agreement(rescale, modality)
         affine = self.affine
         if not self.has_geometry:
             if spacing_mm is None or orientation is None:
@@ -104,6 +93,21 @@ class Scan:
             orientation=orientation or self.orientation,
             modality=modality or self.modality,
         )
+
+    def _require_agreement(self, rescale: Rescale | None, modality: str | None) -> None:
+        """Refuse what a data set states if the header says otherwise."""
+        if rescale is not None and not self.rescale.is_identity:
+            raise ValueError(
+                f"the header rescales (slope {self.rescale.slope:g}, intercept "
+                f"{self.rescale.intercept:g}) and the data set's table states slope "
+                f"{rescale.slope:g}, intercept {rescale.intercept:g}: only one can be right"
+            )
+        told = self.provenance.get("modality")
+        if modality is not None and told is not None and modality != told:
+            raise ValueError(
+                f"{self.provenance.get('path', 'the scan')}: the header says {told}, the data set "
+                f"{modality}; correct the data set's modality, or leave the scan out"
+            )
 
 
 def orientation_of(affine: np.ndarray) -> str:

@@ -5,10 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from numpy.random import Generator
 
 from medvlp.data.statements import statements_of
 from medvlp.types import TextKind
+
+Sections = Mapping[str, str]
+"""Parts of a report by name, such as "findings" and "impression"."""
+
+Target = Mapping[str, Any] | None
+"""The lesion or question that a sample is about, a row of the manifest."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +46,7 @@ class TextSampler(ABC):
     """Chooses texts from the sections of a report."""
 
     @abstractmethod
-    def __call__(
-        self, sections: Mapping[str, str], generator: np.random.Generator
-    ) -> list[TextUnit]:
+    def __call__(self, sections: Sections, generator: Generator) -> list[TextUnit]:
         """Make the texts of one study.
 
         Args:
@@ -50,25 +54,18 @@ class TextSampler(ABC):
             generator: The only source of chance.
         """
 
-    def evaluation(
-        self, sections: Mapping[str, str], generator: np.random.Generator
-    ) -> list[TextUnit]:
+    def evaluation(self, sections: Sections, generator: Generator) -> list[TextUnit]:
         """Make the texts of an evaluation; the generator is the same for a study every time."""
         return self(sections, generator)
 
     def about(
-        self,
-        sections: Mapping[str, str],
-        target: Mapping[str, Any] | None,
-        generator: np.random.Generator,
-        *,
-        training: bool,
+        self, sections: Sections, target: Target, generator: Generator, *, training: bool
     ) -> list[TextUnit]:
         """Make the texts of a sample; here of its study, whatever the sample is about.
 
         Args:
             sections: May be empty.
-            target: The lesion or question that the sample is about, a row of the manifest.
+            target: See there.
             generator: The only source of chance.
             training: Or an evaluation.
         """
@@ -80,14 +77,14 @@ class TextSampler(ABC):
         """Tell whether anything can be said of a study, a row of the manifest."""
         return bool(study["texts"])
 
-    def statements(self, sections: Mapping[str, str]) -> tuple[int, ...]:
+    def statements(self, sections: Sections) -> tuple[int, ...]:
         """List what is true of a study: all statements of its report."""
         return statements_of(sections)
 
-    def lacks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
+    def lacks(self, sections: Sections) -> tuple[str, ...]:
         """Name the sections that are wanted and not there; the DataModule counts them."""
         return ()
 
-    def remarks(self, sections: Mapping[str, str]) -> tuple[str, ...]:
+    def remarks(self, sections: Sections) -> tuple[str, ...]:
         """Say what is odd about a report; the DataModule counts equal remarks."""
         return ()

@@ -5,8 +5,9 @@ from collections import deque
 import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
+from numpy.random import Generator
 
-from medvlp.data.batching import Batching, SampleFacts
+from medvlp.data.batching import Batch, Batching, Order, SampleFacts
 
 _LOOKAHEAD = 64
 """How many rows that do not fit are passed over before a batch is closed."""
@@ -69,13 +70,8 @@ class TokenBudget(Batching):
         return max(full, min(num_rows, 1))
 
     def batches(
-        self,
-        order: Int[ndarray, " s"],
-        facts: SampleFacts,
-        batch_size: int,
-        *,
-        generator: np.random.Generator | None,
-    ) -> list[Int[ndarray, " b"]]:
+        self, order: Order, facts: SampleFacts, batch_size: int, *, generator: Generator | None
+    ) -> list[Batch]:
         """See `Batching.batches`; samples that do not fill a row are a batch of their own."""
         tokens = self._tokens(facts)
         whole = len(order) - len(order) % self.shares
@@ -102,9 +98,7 @@ class TokenBudget(Batching):
             rows += list(part[places[np.argsort(places.min(axis=1))]])
         return rows
 
-    def _fill(
-        self, waiting: deque[ndarray], tokens: Int[ndarray, " s"], most_rows: int
-    ) -> Int[ndarray, " b"]:
+    def _fill(self, waiting: deque[ndarray], tokens: Int[ndarray, " s"], most_rows: int) -> Batch:
         """Take rows for one batch; its shares lie one after another."""
         load = np.zeros(self.shares, dtype=np.int64)
         taken: list[ndarray] = []

@@ -98,7 +98,7 @@ class VolumeDataModule(LightningDataModule):
     @property
     def folder(self) -> Path:
         """Where the prepared data set lies."""
-        return dataset_folder(self.cache_dir, self.source.name, self.recipe.hash)
+        return dataset_folder(self.cache_dir, self.source.name, self.recipe.stored_hash)
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -140,7 +140,7 @@ class VolumeDataModule(LightningDataModule):
         """
         manifest = Manifest(self.folder)
         require_same_recipe(
-            self.recipe.describe(),
+            self.recipe.describe_stored(),
             manifest.recipe,
             ours_from="config",
             theirs_from=f"{self.folder.name}/dataset.json",

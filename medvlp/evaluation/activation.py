@@ -54,13 +54,9 @@ def activation_maps(
     Raises:
         ValueError: If the image tower is of another kind, or see `relevance`.
     """
-    if not isinstance(model.vision, HierarchicalViT):
-        raise ValueError(
-            f"activation maps need a HierarchicalViT, the image tower is a "
-            f"{type(model.vision).__name__}"
-        )
+    vision = _hierarchical(model)
     if method is None:
-        method = "attention" if reads_class_token(model.vision) else "patches"
+        method = "attention" if reads_class_token(vision) else "patches"
     scale, texts = _scale(model, token), texts.detach().clone()  # not a tensor of inference mode
 
     def score(features: Tensor) -> Tensor:
@@ -68,10 +64,19 @@ def activation_maps(
         chosen = embedding if embedding.ndim == 1 else embedding[token]
         return scale * texts @ chosen
 
-    found = relevance(model.vision, image, score, method=method, token=token)
+    found = relevance(vision, image, score, method=method, token=token)
     with torch.no_grad():
         embedding = F.normalize(model.image_projection(found.features), dim=-1)[0]
     return ActivationMaps(found.maps, found.scores, embedding, method)
+
+
+def _hierarchical(model: TwoTower) -> HierarchicalViT:
+    if not isinstance(model.vision, HierarchicalViT):
+        raise ValueError(
+            f"activation maps need a HierarchicalViT, the image tower is a "
+            f"{type(model.vision).__name__}"
+        )
+    return model.vision
 
 
 def normalised(values: Float[Tensor, "*shape"], dims: Sequence[int]) -> Float[Tensor, "*shape"]:

@@ -1,4 +1,4 @@
-"""Figures of retrieval and of generated texts that a `predictions.csv` is enough for."""
+"""Figures of retrieval, of generated texts and of places that a `predictions.csv` is enough for."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,17 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from medvlp.data.ct_rate import LABEL_NAMES
+from medvlp.data.lesion_table import names_of
 from medvlp.evaluation.label_metrics import label_scores
 from medvlp.evaluation.report_labels import ReportLabels
 from medvlp.evaluation.results import slug
 from medvlp.evaluation.retrieval_metrics import rank_metrics
+from medvlp.evaluation.statistics import defined_mean
 from medvlp.evaluation.text_metrics import bleu_statistics, corpus_bleu, rouge
 
 CUTOFFS = (1, 5, 10, 50, 100)
 GENERATED, TRUTH = "pred", "Ground Truth"
+TRUE_PLACES = "GT"
 _RANK = "rank "
 
 Rows = Sequence[dict[str, str]]
@@ -27,7 +30,9 @@ def comparable(columns: Sequence[str]) -> bool:
 
 
 def figures_of(rows: Rows, weights: Float[ndarray, "r n"]) -> dict[str, Samples]:
-    """Compute the figures of every group: a direction of retrieval, words, labels, answers."""
+    """Compute the figures of every group: directions, words, labels, answers or places."""
+    if TRUE_PLACES in rows[0]:
+        return place_figures(rows, weights)
     return text_figures(rows, weights) if GENERATED in rows[0] else rank_figures(rows, weights)
 
 
@@ -40,6 +45,25 @@ def rank_figures(rows: Rows, weights: Float[ndarray, "r n"]) -> dict[str, Sample
         )
         for column in rows[0]
         if column.startswith(_RANK)
+    }
+
+
+def place_figures(rows: Rows, weights: Float[ndarray, "r n"]) -> dict[str, Samples]:
+    """Compute how often the first name of a lesion's place is a true one, of all and by name.
+
+    Raises:
+        ValueError: If no lesion has a name: the coarse stage alone gives none.
+    """
+    if not any(row[GENERATED] for row in rows):
+        raise ValueError(
+            "a coarse stage names no places; compare evaluations of a fine stage or a cascade"
+        )
+    truth = [names_of(row[TRUE_PLACES]) for row in rows]
+    right = np.array([float(row[GENERATED] in one) for row, one in zip(rows, truth, strict=True)])
+    names = np.array([one[0] for one in truth])
+    each = [_mean(right[names == name], weights[:, names == name]) for name in sorted(set(names))]
+    return {
+        "localisation": {"top1": _mean(right, weights), "top1_mean_over_names": defined_mean(each)}
     }
 
 

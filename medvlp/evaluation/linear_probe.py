@@ -120,22 +120,18 @@ def probe(splits: Splits, plan: ProbePlan, *, name: str, note: str = "") -> Resu
     splits, left_out = usable(splits, task)
     problems, skipped = problems_of(splits, task)
     test = splits["test"]
-    protocol = _protocol(test, problems, plan, f"{name}/{task}")
-    protocol = replace(protocol, threshold_rule="; ".join(filter(None, (plan.rule, note))))
+    protocol = _protocol(test, problems, plan, f"{name}/{task}", note)
     ranked, weights = list(protocol.groups["all"]), all_weights(test.patient_ids, protocol)
     scoring = _Scoring(ranked, weights, task == "choice", plan.seed)
     macros: list[Macro] = []
     unconverged, whole = 0, None
     for budget in plan.budgets():
-        draws = range(1 if budget.is_all else plan.draws)
-        found = [_fit(splits, problems, budget, plan, number) for number in draws]
-        tables = [_table(test, problems, one.scores) for one in found]
+        found, tables = _draws(splits, problems, budget, plan)
         macros.append(_macro(budget, found, tables, scoring))
         unconverged += sum(one.num_unconverged for one in found)
         whole = tables[0] if budget.is_all else whole
     assert whole is not None  # the first budget
-    if unconverged:
-        _LOG.warning("%d fits ended after %d iterations", unconverged, MAX_ITERATIONS)
+    _warn_of(unconverged)
     results = classification_results(whole.columns(ranked), protocol)
     return replace(
         results,
@@ -147,7 +143,7 @@ def probe(splits: Splits, plan: ProbePlan, *, name: str, note: str = "") -> Resu
 
 
 def _protocol(
-    test: EmbeddedSet, problems: Sequence[Problem], plan: ProbePlan, name: str
+    test: EmbeddedSet, problems: Sequence[Problem], plan: ProbePlan, name: str, note: str
 ) -> ClassificationProtocol:
     names = [test.label_names[k] for one in problems for k in one.columns]
     ranked = names[1:] if len(names) == 2 and len(problems) == 1 else names  # of two one suffices
@@ -156,11 +152,25 @@ def _protocol(
         prompt_hash="",
         groups={"all": ranked},
         thresholds=dict.fromkeys(names, 0.5),
-        threshold_rule=plan.rule,
+        threshold_rule="; ".join(filter(None, (plan.rule, note))),
         score_rule="linear_probe",
         num_resamples=plan.num_resamples,
         seed=plan.seed,
     )
+
+
+def _draws(
+    splits: Splits, problems: Sequence[Problem], budget: Budget, plan: ProbePlan
+) -> tuple[list[_Outcome], list[ScoreTable]]:
+    """Fit and score on every training set of a budget."""
+    draws = range(1 if budget.is_all else plan.draws)
+    found = [_fit(splits, problems, budget, plan, number) for number in draws]
+    return found, [_table(splits["test"], problems, one.scores) for one in found]
+
+
+def _warn_of(unconverged: int) -> None:
+    if unconverged:
+        _LOG.warning("%d fits ended after %d iterations", unconverged, MAX_ITERATIONS)
 
 
 def _fit(

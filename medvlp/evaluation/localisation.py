@@ -1,10 +1,9 @@
 """Localisation of lesions: named places against the true ones."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
@@ -14,24 +13,16 @@ from medvlp.data.lesion_table import names_of
 from medvlp.data.tables import nearest
 from medvlp.evaluation.place_cascade import PlaceAnswer
 from medvlp.evaluation.place_metrics import (
-    Rows,
+    chance_scores,
     lesion_metrics,
     mean_over_names,
     paths_of,
     weighted_means,
 )
-from medvlp.evaluation.protocol import Evaluation
-from medvlp.evaluation.results import Figure, Macro, Results
-from medvlp.evaluation.score_table import check_rows, distinct_rows
-from medvlp.evaluation.statistics import (
-    bootstrap_facts,
-    calibration_metrics,
-    figure,
-    patient_weights,
-)
-from medvlp.types import Tokens, VolumeBatch
-
-PROTOCOL = "localisation"
+from medvlp.evaluation.results import Figure, Macro
+from medvlp.evaluation.row_evaluation import RowEvaluation, Rows
+from medvlp.evaluation.statistics import calibration_metrics, figure
+from medvlp.types import VolumeBatch
 
 SIZE_BANDS_MM = (10.0, 30.0)
 """Largest side of the lesion's box: below, between, above."""
@@ -40,59 +31,33 @@ _NUM_BINS = 10
 _GROUP_METRICS = ("top1", "coarse", "tree_distance", "laterality_error", "coarse_top1")
 
 
-class Bootstrap(NamedTuple):
-    """How intervals are made.
-
-    Attributes:
-        num_resamples: Of patients.
-        seed: Of the resampling.
-    """
-
-    num_resamples: int = 1000
-    seed: int = 0
-
-
-class Localisation(Evaluation):
-    """Compare the places that a cascade names with those of the lesions; an `Evaluation`.
+class NamedPlaces(RowEvaluation):
+    """Compare named places with those of the lesions.
 
     Lesions without a true name take no part and are counted.
 
     Args:
-        vocabulary: Name of a shipped one, or a file of places, see `medvlp.data.place_file`.
-        descriptions: File of its texts, where they are a file of their own.
+        vocabulary: Without it there are no figures of levels and regions.
         num_resamples: Bootstrap resamples of patients.
         seed: Of the bootstrap.
-
-    Attributes:
-        protocol: Name of the protocol in result files.
     """
 
-    protocol = PROTOCOL
+    protocol = "localisation"
+    score_rule = "choice"
+    uncounted = "without a true place"
+    advice = "there is nothing to compare with"
 
     def __init__(
-        self,
-        vocabulary: str,
-        descriptions: str | None = None,
-        *,
-        num_resamples: int = 1000,
-        seed: int = 0,
+        self, vocabulary: PlaceVocabulary | None, *, num_resamples: int = 1000, seed: int = 0
     ) -> None:
-        self.vocabulary = PlaceVocabulary.load(vocabulary, descriptions)
-        self.bootstrap = Bootstrap(num_resamples, seed)
-        self._rows: list[dict[str, Any]] = []
+        super().__init__(num_resamples=num_resamples, seed=seed)
+        self._places = vocabulary
+        self.prompt_hash = "" if vocabulary is None else vocabulary.digest
 
     @property
     def class_names(self) -> list[str]:
         """Name the scores of a row: there are none."""
         return []
-
-    def prepare(
-        self,
-        embed_text: Callable[[Tokens], Tensor],
-        logit_scale: Float[Tensor, "1"],
-        device: torch.device,
-    ) -> None:
-        """Do nothing: the cascade has its texts."""
 
     def update(self, answers: Sequence[PlaceAnswer] | Tensor, batch: VolumeBatch, /) -> None:
         """Keep the answers beside the true places.
@@ -112,29 +77,47 @@ class Localisation(Evaluation):
             truth = names_of(target.get("place", ""))
             self._rows.append(ids | answer_row(answer, truth, target["box_mm"]))
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return one row per lesion."""
-        return list(self._rows)
+    def counts(self, row: Mapping[str, Any]) -> bool:
+        """Take the lesions whose place is known."""
+        return bool(row["truth"])
 
-    def reset(self) -> None:
-        """Forget all lesions."""
-        self._rows = []
+    def figures(self, rows: Rows, kept: Rows) -> tuple[list[Macro], list[str]]:
+        """Return all figures; one is the share of lesions that count, so all are drawn of."""
+        weights = self.weights(rows)
+        counted = np.array([self.counts(row) for row in rows])
+        macros, notes = self.macros(kept, weights[:, counted])
+        matched = weighted_means({"matched": counted.astype(np.float64)}, weights)
+        return [*macros, _macro("coverage", len(rows), matched)], notes
 
-    def compute(self, rows: list[dict[str, Any]]) -> Results:
-        """Compute all figures.
+    def macros(self, rows: Rows, weights: Float[ndarray, "r n"]) -> tuple[list[Macro], list[str]]:
+        """Return the figures of all lesions, of regions and of sizes; see `lesion_metrics`."""
+        return _macros(rows, self._places, weights), _unknown_names(rows, self._places)
 
-        Raises:
-            ValueError: If no lesion has a true name.
-        """
-        unique = distinct_rows(rows)
-        check_rows(unique)
-        return localisation_results(
-            unique,
-            self.vocabulary,
-            bootstrap=self.bootstrap,
-            protocol=self.protocol,
-            duplicates_dropped=len(rows) - len(unique),
-        )
+    def predictions(self, rows: Rows) -> list[dict[str, Any]]:
+        """Return true and named places."""
+        return [_prediction(row) for row in rows]
+
+
+class Localisation(NamedPlaces):
+    """Compare the places that a cascade names with those of the lesions; an `Evaluation`.
+
+    Args:
+        vocabulary: Name of a shipped one, or a file of places, see `medvlp.data.place_file`.
+        descriptions: File of its texts, where they are a file of their own.
+        num_resamples: Bootstrap resamples of patients.
+        seed: Of the bootstrap.
+    """
+
+    def __init__(
+        self,
+        vocabulary: str,
+        descriptions: str | None = None,
+        *,
+        num_resamples: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        self.vocabulary = PlaceVocabulary.load(vocabulary, descriptions)
+        super().__init__(self.vocabulary, num_resamples=num_resamples, seed=seed)
 
 
 def lesions_of(batch: VolumeBatch) -> list[dict[str, Any]]:
@@ -164,62 +147,6 @@ def answer_row(answer: PlaceAnswer, truth: list[str], box_mm: Sequence[float]) -
     }
 
 
-def localisation_results(
-    rows: Sequence[dict[str, Any]],
-    vocabulary: PlaceVocabulary | None,
-    *,
-    bootstrap: Bootstrap,
-    protocol: str = PROTOCOL,
-    duplicates_dropped: int = 0,
-    notes: Sequence[str] = (),
-) -> Results:
-    """Compute all figures with intervals over patients.
-
-    Args:
-        rows: See `lesion_metrics`; besides with "sample_id", "patient_id", "recipe_hash" and
-            "size_mm".
-        vocabulary: Without it there are no figures of levels and regions.
-        bootstrap: Of the intervals.
-        protocol: For the record.
-        duplicates_dropped: For the record.
-        notes: For the record.
-
-    Raises:
-        ValueError: If no lesion has a true name.
-    """
-    kept = [row for row in rows if row["truth"]]
-    if not kept:
-        raise ValueError(
-            f"none of {len(rows)} lesions has a true place: there is nothing to compare with"
-        )
-    # the share of lesions with a truth is one of the figures, so patients are drawn over all
-    drawn = patient_weights([row["patient_id"] for row in rows], *bootstrap)
-    weights = np.vstack([np.ones(len(rows)), drawn])
-    has_truth = np.array([bool(row["truth"]) for row in rows])
-    matched = weighted_means({"matched": has_truth.astype(np.float64)}, weights)
-    macros = _macros(kept, vocabulary, weights[:, has_truth])
-    without = len(rows) - len(kept)
-    return Results(
-        protocol=protocol,
-        num_samples=len(kept),
-        num_patients=len({row["patient_id"] for row in kept}),
-        prompt_hash="" if vocabulary is None else vocabulary.digest,
-        recipe_hash=kept[0]["recipe_hash"],
-        threshold_rule="",
-        bootstrap=bootstrap_facts(*bootstrap),
-        findings=[],
-        macros=[*macros, _macro("coverage", len(rows), matched)],
-        worst_finding="",
-        subgroups=[],
-        skipped={},
-        duplicates_dropped=duplicates_dropped,
-        score_rule="choice",
-        left_out={"without a true place": without} if without else {},
-        notes=[*notes, *_unknown_names(kept, vocabulary)],
-        predictions=[_prediction(row) for row in kept],
-    )
-
-
 def _macros(
     rows: Rows, vocabulary: PlaceVocabulary | None, weights: Float[ndarray, "r n"]
 ) -> list[Macro]:
@@ -228,19 +155,38 @@ def _macros(
     right = metrics.get("top1", np.full(len(rows), np.nan))  # the coarse stage alone has no names
     means["top1_mean_over_names"] = mean_over_names(rows, right, weights)
     macros = [_macro("localisation", len(rows), means)]
-    probability = np.array([row["probability"] for row in rows], np.float64)
-    sure = ~np.isnan(probability) & ~np.isnan(right)
-    if sure.any():
-        ece, brier = calibration_metrics(
-            right[sure] == 1, probability[sure], weights[:, sure], _NUM_BINS
-        )
-        macros.append(_macro("calibration", int(sure.sum()), {"ece": ece, "brier": brier}))
+    if vocabulary is not None:
+        guesses = weighted_means(chance_scores(rows, vocabulary), weights)
+        macros.append(_macro("chance", len(rows), guesses))
+    macros += _calibrations(rows, metrics, weights)
     chosen = {name: metrics[name] for name in _GROUP_METRICS if name in metrics}
     for name, member in _groups(rows, vocabulary).items():
         means = weighted_means(
             {key: one[member] for key, one in chosen.items()}, weights[:, member]
         )
         macros.append(_macro(name, int(member.sum()), means))
+    return macros
+
+
+def _calibrations(
+    rows: Rows, metrics: Mapping[str, Float[ndarray, " n"]], weights: Float[ndarray, "r n"]
+) -> list[Macro]:
+    """Compare the probabilities of first names and of first coarse places with what is right."""
+    coarse = [row.get("coarse_probabilities") or [np.nan] for row in rows]
+    stated = {
+        "calibration": ("top1", [row["probability"] for row in rows]),
+        "coarse_calibration": ("coarse_top1", [values[0] for values in coarse]),
+    }
+    macros: list[Macro] = []
+    for name, (key, values) in stated.items():
+        probability = np.array(values, np.float64)
+        right = metrics.get(key, np.full(len(rows), np.nan))
+        sure = ~np.isnan(probability) & ~np.isnan(right)
+        if sure.any():
+            ece, brier = calibration_metrics(
+                right[sure] == 1, probability[sure], weights[:, sure], _NUM_BINS
+            )
+            macros.append(_macro(name, int(sure.sum()), {"ece": ece, "brier": brier}))
     return macros
 
 

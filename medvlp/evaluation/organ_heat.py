@@ -1,6 +1,6 @@
 """Where an organ's embedding comes from: what its query attends to, or what speaks for a text."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -77,11 +77,26 @@ def organ_heat(
     """
     _check(model, organs, texts)
     mask = anatomy_mask[0].cpu().numpy()
+    windows = organ_windows(mask, len(model.organs), window, compat=compat)
+    inputs = (image, anatomy_mask)
+    return _over_windows(model, inputs, windows, organs=organs, texts=texts, multiple=multiple)
+
+
+def _over_windows(
+    model: FVLM,
+    inputs: tuple[Tensor, Tensor],
+    windows: Iterable[tuple[Window, Container[int]]],
+    *,
+    organs: Sequence[int],
+    texts: Tensor | None,
+    multiple: Size3D,
+) -> OrganHeat:
+    image, anatomy_mask = inputs
     with torch.inference_mode(False):
         maps = torch.zeros(len(organs), *image.shape[2:], device=image.device)
         scores = torch.full((len(organs),), torch.nan, device=image.device)
         shares = scores[:, None].repeat(1, model.vision.num_levels)
-        for cut, there in organ_windows(mask, len(model.organs), window, compat=compat):
+        for cut, there in windows:
             asked = [k for k, organ in enumerate(organs) if organ in there]
             if not asked:
                 continue

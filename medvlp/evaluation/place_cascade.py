@@ -206,17 +206,18 @@ def embed_words(
         words: Coarse places or fine words.
         tokenizer: The one the text tower was trained with.
         embed_text: From tokens to L2-normalised embeddings.
-        batch_size: Texts at once.
+        batch_size: Texts at once; those of like length go together.
 
     Raises:
         ValueError: If a word has no description.
     """
     texts = [vocabulary.text_of(word) for word in words]
+    order = tokenizer(texts).attention_mask.sum(dim=1).argsort(stable=True)
     parts = [
-        embed_text(tokenizer(texts[start : start + batch_size]))
-        for start in range(0, len(texts), batch_size)
+        embed_text(tokenizer([texts[index] for index in some.tolist()]))
+        for some in order.split(batch_size)
     ]
-    return torch.cat(parts)
+    return torch.cat(parts)[order.argsort()]
 
 
 def _probabilities(cosine: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:

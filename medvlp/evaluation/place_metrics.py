@@ -1,6 +1,7 @@
 """How far a named place is from the true one: rank, level of the tree, distance, side."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,6 +54,34 @@ def lesion_metrics(
         for name, score in scores.items():
             table.setdefault(name, []).append(score)
     return {name: np.array(scores, np.float64) for name, scores in table.items()}
+
+
+def chance_scores(rows: Rows, vocabulary: PlaceVocabulary) -> dict[str, Float[ndarray, " n"]]:
+    """Score each lesion as one that nobody looked at would be.
+
+    Returns:
+        top1_most_frequent: Whether the name that most of these lesions have is a true one, and so
+        the accuracy of who always says it. top1_uniform: Share of true names in the vocabulary.
+        top1_within_coarse: Share of true names among those of the true coarse places, which a fine
+        stage alone chooses from. coarse_top1_most_frequent, coarse_top1_uniform: Of coarse places.
+    """
+    paths = paths_of(vocabulary)
+    known = [{name for name in row["truth"] if len(paths.get(name, ())) == 3} for row in rows]
+    coarse = [{paths[n][1] for n in row["truth"] if n in paths} for row in rows]
+    within = [{p.name for word in words for p in vocabulary.within(word)} for words in coarse]
+    num_names, num_coarse = len(vocabulary.places), len(vocabulary.coarse_words)
+    common, common_coarse = (_most_frequent(truths) for truths in (known, coarse))
+    scores = {
+        "top1_most_frequent": [float(common in names) for names in known],
+        "top1_uniform": [len(names) / num_names for names in known],
+        "top1_within_coarse": [
+            len(names) / len(others) if others else np.nan
+            for names, others in zip(known, within, strict=True)
+        ],
+        "coarse_top1_most_frequent": [float(common_coarse in words) for words in coarse],
+        "coarse_top1_uniform": [len(words) / num_coarse for words in coarse],
+    }
+    return {name: np.array(values, np.float64) for name, values in scores.items()}
 
 
 def paths_of(vocabulary: PlaceVocabulary) -> dict[str, TreePath]:
@@ -117,6 +146,11 @@ def mean_over_names(
         for name, chosen in lesions.items()
     ]
     return defined_mean(each)
+
+
+def _most_frequent(truths: Sequence[set[str]]) -> str:
+    counts = Counter(name for names in truths for name in sorted(names))
+    return max(counts, key=counts.__getitem__, default="")
 
 
 def _longest(rows: Rows, key: str, cutoffs: Sequence[int]) -> list[int]:

@@ -57,33 +57,32 @@ def pointing_results(
     Raises:
         ValueError: If there is no pair.
     """
-    if not points:
-        raise ValueError(
-            "no study has a finding with a mask and a prompt: there is nothing to point at"
-        )
-    patients = [point.patient_id for point in points]
-    weights = patient_weights(patients, num_resamples, seed)
-    weights = np.concatenate([np.ones((1, len(points))), weights])
+    weights = _weights(points, num_resamples, seed)
     names = list(dict.fromkeys(point.finding for point in points))
-    rows = {**groups, **{name: [name] for name in names}}
-    macros = _macros(points, names, rows, weights)
+    macros = _macros(points, names, {**groups, **{name: [name] for name in names}}, weights)
     return Results(
         protocol=facts["protocol"],
         num_samples=len({point.sample_id for point in points}),
-        num_patients=len(set(patients)),
+        num_patients=len({point.patient_id for point in points}),
         prompt_hash=facts["prompt_hash"],
         recipe_hash=facts["recipe_hash"],
         threshold_rule="none",
         bootstrap=bootstrap_facts(num_resamples, seed),
-        findings=[],
         macros=macros,
         worst_finding=_worst(macros[-len(names) :]),
-        subgroups=[],
-        skipped={},
-        duplicates_dropped=0,
         score_rule="pointing",
         predictions=[point._asdict() for point in points],
     )
+
+
+def _weights(points: Sequence[Pointing], num_resamples: int, seed: int) -> np.ndarray:
+    """Return ones for the pairs themselves, then their weights in every resample."""
+    if not points:
+        raise ValueError(
+            "no study has a finding with a mask and a prompt: there is nothing to point at"
+        )
+    drawn = patient_weights([point.patient_id for point in points], num_resamples, seed)
+    return np.concatenate([np.ones((1, len(points))), drawn])
 
 
 def _macros(

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from medvlp.evaluation.protocol import Evaluation
+from medvlp.evaluation.protocol import EmbedText, Evaluation
 from medvlp.types import Tokens, VolumeBatch
 
 TEXTS_PER_FORWARD = 64
@@ -18,7 +18,7 @@ TEXTS_PER_FORWARD = 64
 def class_means(
     texts: Sequence[Sequence[str]],
     tokenizer: Callable[[list[str]], Tokens],
-    embed_text: Callable[[Tokens], Tensor],
+    embed_text: EmbedText,
     device: torch.device,
 ) -> Float[Tensor, "k e"]:
     """Average the normalised embeddings of the sentences of each class.
@@ -45,7 +45,7 @@ def class_means(
 def class_embeddings(
     texts: Sequence[Sequence[str]],
     tokenizer: Callable[[list[str]], Tokens],
-    embed_text: Callable[[Tokens], Tensor],
+    embed_text: EmbedText,
     device: torch.device,
 ) -> Float[Tensor, "k e"]:
     """Encode the ensemble of each class: encode all, normalise, average, normalise.
@@ -124,10 +124,7 @@ class PromptEvaluation(Evaluation):
         return scored_token(image_embedding, self.token) @ classifier.T
 
     def prepare(
-        self,
-        embed_text: Callable[[Tokens], Tensor],
-        logit_scale: Float[Tensor, "1"],
-        device: torch.device,
+        self, embed_text: EmbedText, logit_scale: Float[Tensor, "1"], device: torch.device
     ) -> None:
         """Encode all class prompts under the template; see `Evaluation.prepare`."""
         with torch.no_grad():

@@ -11,6 +11,9 @@ from torch import Tensor
 from medvlp.evaluation.results import Results
 from medvlp.types import Tokens, VolumeBatch
 
+EmbedText = Callable[[Tokens], Tensor]
+"""Maps tokens to L2-normalised embeddings (t e), on the device of the tokens."""
+
 
 class Evaluation(ABC):
     """Measure a model on the studies of a split.
@@ -24,15 +27,12 @@ class Evaluation(ABC):
 
     @abstractmethod
     def prepare(
-        self,
-        embed_text: Callable[[Tokens], Tensor],
-        logit_scale: Float[Tensor, "1"],
-        device: torch.device,
+        self, embed_text: EmbedText, logit_scale: Float[Tensor, "1"], device: torch.device
     ) -> None:
         """Encode what stays the same for all studies: once per model, not per volume.
 
         Args:
-            embed_text: Maps tokens on `device` to L2-normalised embeddings (t e).
+            embed_text: See `EmbedText`; its tokens come on `device`.
             logit_scale: In log space, as the model stores it.
             device: Where the embeddings live.
         """

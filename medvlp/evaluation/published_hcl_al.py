@@ -10,12 +10,13 @@ levels and regions. Patients are resampled by "patient_id" where PRED has it, el
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from medvlp.data.lesion_places import PlaceVocabulary
-from medvlp.data.lesion_table import LesionTable, names_of
-from medvlp.evaluation.localisation import Bootstrap, localisation_results
+from medvlp.data.lesion_table import LesionTable, names_of, ranked_coarse
+from medvlp.evaluation.localisation import NamedPlaces
 from medvlp.evaluation.place_matching import Matches, match_lesions
 from medvlp.evaluation.results import Results
 from medvlp.user_errors import one_line_errors
@@ -60,10 +61,11 @@ def score_tables(
     truth: LesionTable,
     vocabulary: PlaceVocabulary | None = None,
     *,
-    bootstrap: Bootstrap | None = None,
+    num_resamples: int = 1000,
+    seed: int = 0,
     matches: Matches | None = None,
 ) -> Results:
-    """Compute all figures of a table of predictions.
+    """Compute all figures of a table of predictions; see `NamedPlaces`.
 
     Raises:
         ValueError: If no prediction has a match, or the tables cannot be read.
@@ -76,7 +78,7 @@ def score_tables(
             "sample_id": f"{number:06}",
             "patient_id": cells.get("patient_id") or case,
         }
-        row |= {"recipe_hash": "", "size_mm": float(max(predicted.boxes[number, 3:]))}
+        row |= {"recipe_hash": "", "scores": [], "size_mm": float(max(predicted.boxes[number, 3:]))}
         row["truth"] = names_of(truth.cells[at][TRUTH]) if at >= 0 else []
         rows.append(row | _guessed(predicted.path, cells, vocabulary))
     notes = [f"{matches.unseen} of {len(truth.cells)} true lesions have no prediction"]
@@ -87,7 +89,8 @@ def score_tables(
             f"{count} lesions are of cases that {truth.path.name} does not have: "
             f"{', '.join(cases[:5])}{more}"
         )
-    return localisation_results(rows, vocabulary, bootstrap=bootstrap or Bootstrap(), notes=notes)
+    results = NamedPlaces(vocabulary, num_resamples=num_resamples, seed=seed).compute(rows)
+    return replace(results, notes=[*notes, *results.notes])
 
 
 def _guessed(
@@ -111,7 +114,11 @@ def _guessed(
             named[place.name] = float(probability)
     names = [first, *(name for name in named if name != first)] if first else list(named)
     known = named.get(first, float("nan")) if first else float("nan")
-    return {"names": names, "probability": known, "coarse": _items(cells.get("coarse_labels", ""))}
+    guess: dict[str, Any] = {"names": names, "probability": known}
+    if not cells.get("coarse_probs"):
+        return guess | {"coarse": _items(cells.get("coarse_labels", ""))}
+    ranked = ranked_coarse(cells)
+    return guess | {"coarse": list(ranked), "coarse_probabilities": list(ranked.values())}
 
 
 def _items(cell: str) -> list[str]:
@@ -145,8 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if PREDICTED in predicted.cells[0]:
             for name, value in published_score(predicted, truth, matches)._asdict().items():
                 Console(highlight=False).print(f"{name}: {value}")
-        bootstrap = Bootstrap(options.resamples, options.seed)
-        results = score_tables(predicted, truth, vocabulary, bootstrap=bootstrap, matches=matches)
+        how = {"num_resamples": options.resamples, "seed": options.seed}
+        results = score_tables(predicted, truth, vocabulary, matches=matches, **how)
         print_table(results)
         if options.out is not None:
             Console().print(f"results: {results.to_json(options.out / 'results.json')}")

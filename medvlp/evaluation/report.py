@@ -162,17 +162,7 @@ def _notes(results: Results) -> list[str]:
     elif results.kind.startswith("retrieval"):
         notes.append("chance: of n items, mean rank (n + 1) / 2, R@k k / n")
     if results.findings:
-        worst = next(f for f in results.findings if f.name == results.worst_finding)
-        figures = results.macros[0].figures
-        notes.append(f"worst finding: {worst.name}, AUROC {_interval(worst.figures['auroc'])}")
-        if results.score_rule == "cosine":
-            notes.append("scores are cosines: no probabilities, so there is no calibration")
-        else:
-            notes.append(
-                f"calibration of the mean: ECE {_interval(figures['ece'])}, "
-                f"Brier {_interval(figures['brier'])}"
-            )
-        notes.append(f"thresholds: {results.threshold_rule}")
+        notes += _notes_of_findings(results)
     if results.macros and "balanced_accuracy" in results.macros[0].figures:
         figures = results.macros[0].figures
         notes.append(
@@ -191,6 +181,22 @@ def _notes(results: Results) -> list[str]:
     if results.duplicates_dropped:
         notes.append(f"duplicate samples dropped: {results.duplicates_dropped}")
     return notes + results.notes
+
+
+def _notes_of_findings(results: Results) -> list[str]:
+    worst = next(f for f in results.findings if f.name == results.worst_finding)
+    figures = results.macros[0].figures
+    calibration = "scores are cosines: no probabilities, so there is no calibration"
+    if results.score_rule != "cosine":
+        calibration = (
+            f"calibration of the mean: ECE {_interval(figures['ece'])}, "
+            f"Brier {_interval(figures['brier'])}"
+        )
+    return [
+        f"worst finding: {worst.name}, AUROC {_interval(worst.figures['auroc'])}",
+        calibration,
+        f"thresholds: {results.threshold_rule}",
+    ]
 
 
 def _subgroup_lines(results: Results) -> list[str]:

@@ -102,7 +102,7 @@ class Provenance:
     recipe_changes: dict[str, list[Any]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Results:
     """Everything that `results.json` holds.
 
@@ -132,14 +132,14 @@ class Results:
     num_patients: int
     prompt_hash: str
     recipe_hash: str
-    threshold_rule: str
+    threshold_rule: str = ""
     bootstrap: dict[str, Any]
-    findings: list[Finding]
+    findings: list[Finding] = field(default_factory=list)
     macros: list[Macro]
-    worst_finding: str
-    subgroups: list[Subgroup]
-    skipped: dict[str, str]
-    duplicates_dropped: int
+    worst_finding: str = ""
+    subgroups: list[Subgroup] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    duplicates_dropped: int = 0
     score_rule: str = "pair"
     left_out: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

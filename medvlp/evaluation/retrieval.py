@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medvlp.evaluation.prompt_evaluation import scored_token
+from medvlp.evaluation.protocol import EmbedText
 from medvlp.evaluation.results import Macro
 from medvlp.evaluation.retrieval_metrics import (
     CUTOFFS,
@@ -23,7 +24,7 @@ from medvlp.evaluation.retrieval_metrics import (
 )
 from medvlp.evaluation.row_evaluation import RowEvaluation, Rows
 from medvlp.evaluation.statistics import figure
-from medvlp.types import TextKind, Tokens, VolumeBatch
+from medvlp.types import TextKind, VolumeBatch
 
 
 class Retrieval(RowEvaluation):
@@ -77,7 +78,7 @@ class Retrieval(RowEvaluation):
         self.ties: TieRule = ties
         self.protocol = f"retrieval (ties: {ties})"
         self.kinds = None if kinds is None else [TextKind[kind] for kind in kinds]
-        self._embed_text: Callable[[Tokens], Tensor] | None = None
+        self._embed_text: EmbedText | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -85,10 +86,7 @@ class Retrieval(RowEvaluation):
         return ["similarity to its text"]
 
     def prepare(
-        self,
-        embed_text: Callable[[Tokens], Tensor],
-        logit_scale: Float[Tensor, "1"],
-        device: torch.device,
+        self, embed_text: EmbedText, logit_scale: Float[Tensor, "1"], device: torch.device
     ) -> None:
         """Keep the text tower: texts come with the batches."""
         self._embed_text = embed_text

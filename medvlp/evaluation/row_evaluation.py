@@ -1,7 +1,7 @@
 """Evaluations that keep one row per sample and compute all of their figures from these."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,10 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from medvlp.evaluation.protocol import Evaluation
+from medvlp.evaluation.protocol import EmbedText, Evaluation
 from medvlp.evaluation.results import Macro, Results
 from medvlp.evaluation.score_table import check_rows, distinct_rows
 from medvlp.evaluation.statistics import bootstrap_facts, patient_weights
-from medvlp.types import Tokens
 
 Rows = Sequence[dict[str, Any]]
 
@@ -29,6 +28,7 @@ class RowEvaluation(Evaluation):
     Attributes:
         protocol: Name of the protocol in result files.
         score_rule: What is compared: "cosine", "text".
+        prompt_hash: Of the texts, where there are any.
         uncounted: Why a sample does not count.
         advice: Of the error where none counts.
     """
@@ -37,6 +37,7 @@ class RowEvaluation(Evaluation):
     score_rule: str
     uncounted: str
     advice: str
+    prompt_hash: str = ""
 
     def __init__(self, *, num_resamples: int = 1000, seed: int = 0) -> None:
         self.num_resamples, self.seed = num_resamples, seed
@@ -51,12 +52,18 @@ class RowEvaluation(Evaluation):
         """Return all figures of the rows that count, and notes."""
 
     def prepare(
-        self,
-        embed_text: Callable[[Tokens], Tensor],
-        logit_scale: Float[Tensor, "1"],
-        device: torch.device,
+        self, embed_text: EmbedText, logit_scale: Float[Tensor, "1"], device: torch.device
     ) -> None:
         """Do nothing: there are no prompts."""
+
+    def figures(self, rows: Rows, kept: Rows) -> tuple[list[Macro], list[str]]:
+        """Return all figures, and notes.
+
+        Args:
+            rows: All.
+            kept: Those that count.
+        """
+        return self.macros(kept, self.weights(kept))
 
     def predictions(self, rows: Rows) -> list[dict[str, Any]]:
         """Return the rows of predictions.csv."""
@@ -90,20 +97,15 @@ class RowEvaluation(Evaluation):
                 f"none of {len(unique)} samples counts, all are {self.uncounted}; {self.advice}"
             )
         check_rows(kept)
-        macros, notes = self.macros(kept, self.weights(kept))
+        macros, notes = self.figures(unique, kept)
         return Results(
             protocol=self.protocol,
             num_samples=len(kept),
             num_patients=len({row["patient_id"] for row in kept}),
-            prompt_hash="",
+            prompt_hash=self.prompt_hash,
             recipe_hash=kept[0]["recipe_hash"],
-            threshold_rule="",
             bootstrap=bootstrap_facts(self.num_resamples, self.seed),
-            findings=[],
             macros=macros,
-            worst_finding="",
-            subgroups=[],
-            skipped={},
             duplicates_dropped=len(rows) - len(unique),
             score_rule=self.score_rule,
             left_out={self.uncounted: left_out} if left_out else {},

@@ -54,15 +54,7 @@ class ScoredRun:
         folder = evaluation_folder(Path(folder), evaluation)
         results = Results.from_json(folder / _RESULTS)
         path = folder / PREDICTIONS
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), list(reader.fieldnames or ())
-        names = [column for column in columns if f"{column}{_LABEL}" in columns]
-        if not rows or not names or not {"sample_id", "patient_id"} <= set(columns):
-            raise ValueError(
-                f"{path} has {len(rows)} rows and the columns {', '.join(columns)}; expected "
-                "sample_id, patient_id, and a score and a label of each finding"
-            )
+        rows, names = _predictions(path)
         return cls(
             folder=folder,
             facts={
@@ -136,6 +128,20 @@ def evaluation_folder(folder: Path, evaluation: str | None) -> Path:
     raise ValueError(
         f"{folder} holds the evaluations {', '.join(held)}; choose one with --evaluation"
     )
+
+
+def _predictions(path: Path) -> tuple[list[dict[str, str]], list[str]]:
+    """Read the rows of a table of scores and labels, and the names of its findings."""
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows, columns = list(reader), list(reader.fieldnames or ())
+    names = [column for column in columns if f"{column}{_LABEL}" in columns]
+    if not rows or not names or not {"sample_id", "patient_id"} <= set(columns):
+        raise ValueError(
+            f"{path} has {len(rows)} rows and the columns {', '.join(columns)}; expected "
+            "sample_id, patient_id, and a score and a label of each finding"
+        )
+    return rows, names
 
 
 def _unique(samples: list[str], path: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Paired comparison of two runs of retrieval, or of generated texts, over the same samples."""
+"""Paired comparison of two runs of retrieval, generated texts or places, over the same samples."""
 
 import csv
 import json
@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from medvlp.evaluation.compared_figures import TRUTH, Rows, Samples, comparable, figures_of
+from medvlp.evaluation.compared_figures import (
+    TRUE_PLACES,
+    TRUTH,
+    Rows,
+    Samples,
+    comparable,
+    figures_of,
+)
 from medvlp.evaluation.comparison import Pair
 from medvlp.evaluation.results import without_nan
 from medvlp.evaluation.scored_run import PREDICTIONS, evaluation_folder
@@ -125,10 +132,11 @@ def _same_samples(where: Sequence[Path]) -> tuple[Rows, Rows]:
             f"{where[0]} has {len(first)} samples and {where[1]} {len(second)}, and not the same; "
             "evaluate both on the same split of the same data"
         )
-    if any(first[sample].get(TRUTH) != second[sample].get(TRUTH) for sample in first):
-        raise ValueError(
-            f"{where[0]} and {where[1]} have other true texts; evaluate both on the same data"
-        )
+    for what, key in (("texts", TRUTH), ("places", TRUE_PLACES)):
+        if any(first[sample].get(key) != second[sample].get(key) for sample in first):
+            raise ValueError(
+                f"{where[0]} and {where[1]} have other true {what}; evaluate both on the same data"
+            )
     return list(first.values()), [second[sample] for sample in first]
 
 

@@ -33,12 +33,7 @@ def findings_overlap(
     Reference: CT-CLIP's retrieval, as in HSENet (arXiv 2506.09634), published repository.
     """
     pool = np.flatnonzero(labels.any(axis=1))
-    available = len(pool) - int(exclude_self)
-    if available < max(cutoffs):
-        raise ValueError(
-            f"{available} volumes with a finding can be found, the largest cutoff is "
-            f"{max(cutoffs)}; evaluate more volumes, or set smaller cutoffs"
-        )
+    _require_enough(len(pool) - int(exclude_self), max(cutoffs))
     ours = labels.astype(np.float64)
     scores = []
     for start in range(0, len(labels), QUERIES_PER_CHUNK):
@@ -52,6 +47,14 @@ def findings_overlap(
         alike = both / either
         scores.append(np.stack([alike[:, :k].mean(axis=1) for k in cutoffs], axis=1))
     return np.concatenate(scores)
+
+
+def _require_enough(available: int, cutoff: int) -> None:
+    if available < cutoff:
+        raise ValueError(
+            f"{available} volumes with a finding can be found, the largest cutoff is {cutoff}; "
+            "evaluate more volumes, or set smaller cutoffs"
+        )
 
 
 def cumulative(clean: Float[ndarray, " c"]) -> Float[ndarray, " c"]:

@@ -19,7 +19,7 @@ from medvlp.evaluation.catalogue_results import (
     catalogue_results,
 )
 from medvlp.evaluation.prompt_evaluation import class_means, scored_token
-from medvlp.evaluation.protocol import Evaluation
+from medvlp.evaluation.protocol import EmbedText, Evaluation
 from medvlp.evaluation.results import Results
 from medvlp.evaluation.score_table import check_rows, distinct_rows
 from medvlp.prompts.prompt_ensembles import PromptEnsembles
@@ -94,10 +94,7 @@ class ZeroShotCatalogue(Evaluation):
         return [f"{one.name}: {name}" for one in self.sets for name in one.classes]
 
     def prepare(
-        self,
-        embed_text: Callable[[Tokens], Tensor],
-        logit_scale: Float[Tensor, "1"],
-        device: torch.device,
+        self, embed_text: EmbedText, logit_scale: Float[Tensor, "1"], device: torch.device
     ) -> None:
         """Encode every different prompt of all sets once; see `Evaluation.prepare`."""
         texts = [sentences for one in self._texts for sentences in one]

@@ -137,16 +137,7 @@ def attend(
     Raises:
         ValueError: If the lengths do not add up, or the backend cannot serve these tensors.
     """
-    if lengths is not None and sum(lengths) != q.shape[0]:
-        raise ValueError(
-            f"lengths sum to {sum(lengths)}, {q.shape[0]} packed tokens came; pass the number of "
-            "tokens of every sequence"
-        )
-    if causal and (backend != "sdpa" or lengths is not None):
-        raise ValueError(
-            f"causal attention takes dense sequences and the backend sdpa, {backend!r} with "
-            f"{'packed' if lengths is not None else 'dense'} sequences came; set attention=sdpa"
-        )
+    _check_sequences(q, lengths, backend, causal)
     if backend == "sdpa":
         if lengths is None:
             return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
@@ -172,6 +163,21 @@ def check_backend(backend: str) -> None:
         raise ValueError(f"attention backend {backend!r} is unknown; choose one of {known}")
     if backend == "flash":
         _flash_kernel()
+
+
+def _check_sequences(
+    q: Tensor, lengths: Sequence[int] | None, backend: AttentionBackend, causal: bool
+) -> None:
+    if lengths is not None and sum(lengths) != q.shape[0]:
+        raise ValueError(
+            f"lengths sum to {sum(lengths)}, {q.shape[0]} packed tokens came; pass the number of "
+            "tokens of every sequence"
+        )
+    if causal and (backend != "sdpa" or lengths is not None):
+        raise ValueError(
+            f"causal attention takes dense sequences and the backend sdpa, {backend!r} with "
+            f"{'packed' if lengths is not None else 'dense'} sequences came; set attention=sdpa"
+        )
 
 
 def _sdpa_runs(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], dropout: float) -> Tensor:

@@ -4,11 +4,13 @@ import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from medvlp.models.two_tower import TwoTower
 from medvlp.types import Tokens, TwoTowerOutput
+from medvlp.vision.volume_cnn import VolumeCNN
 
 INFERENCE_SCALE = 100.0
 """Multiplies cosines where a place is chosen, whatever scale was learned."""
@@ -61,6 +63,14 @@ class HCLAL(TwoTower):
         """Embed patches, one a lesion; unit length."""
         return self.embed_image(lesion, torch.ones(len(lesion), dtype=torch.int64))
 
+    def lesion_encoder(self) -> "LesionEncoder":
+        """Return what computes `embed_lesion` in evaluation, faster and without the text tower.
+
+        It does not learn what the model learns later.
+        """
+        vision = self.vision.folded() if isinstance(self.vision, VolumeCNN) else self.vision
+        return LesionEncoder(vision, self.image_projection).eval()
+
     def forward(
         self,
         image: Float[Tensor, "n c x y z"],
@@ -94,6 +104,24 @@ class HCLAL(TwoTower):
         distinct, row = both.unique(dim=0, return_inverse=True)
         input_ids, mask = distinct.tensor_split(2, dim=1)
         return self.embed_text(Tokens(input_ids, mask.bool()))[row]
+
+
+class LesionEncoder(nn.Module):
+    """Embed patches around lesions; see `HCLAL.lesion_encoder`.
+
+    Args:
+        vision: Tower from (patches, num_scans) to features of each.
+        projection: From features to the embedding.
+    """
+
+    def __init__(self, vision: nn.Module, projection: nn.Module) -> None:
+        super().__init__()
+        self.vision, self.projection = vision, projection
+
+    def forward(self, lesion: Float[Tensor, "k c x y z"]) -> Float[Tensor, "k e"]:
+        """Embed patches, one a lesion; unit length."""
+        num_scans = torch.ones(len(lesion), dtype=torch.int64)
+        return F.normalize(self.projection(self.vision(lesion, num_scans)), dim=-1)
 
 
 def match_probabilities(

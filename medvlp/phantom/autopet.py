@@ -16,7 +16,7 @@ from medvlp.phantom.twin import TwinWriter
 from medvlp.phantom.twin_parameters import TwinParameters
 from medvlp.phantom.whole_body import ORGANS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 3  # 2: patients are divided by another hash; 3: lesions between neighbours
 _IMAGES = ("image_path", "image_path1", "image_path2")
 _DIAGNOSES = ("MELANOMA", "LYMPHOMA", "LUNG_CANCER")
 

@@ -176,7 +176,7 @@ def _draw_lesions(
 def _lesion_at(
     place: dict[str, Any], body: WholeBody, rng: np.random.Generator, *, between: bool = False
 ) -> PlannedLesion:
-    """Draw a lesion in a place, or halfway to another one of the same coarse place."""
+    """Draw a lesion in a place, or halfway to the nearest one of the same coarse place."""
     offset = rng.uniform(-1, 1, size=3) * place["spread"]
     middle, names = np.asarray(place["center"], dtype=np.float64), [place["name"]]
     others = [
@@ -185,8 +185,10 @@ def _lesion_at(
         if other["coarse"] == place["coarse"] and other["name"] != place["name"]
     ]
     if between and others:
-        middle = (middle + others[0]["center"]) / 2
-        names.append(others[0]["name"])
+        # the nearest: between others lies a third one
+        other = min(others, key=lambda one: float(np.linalg.norm(middle - one["center"])))
+        middle = (middle + other["center"]) / 2
+        names.append(other["name"])
     center = (middle + offset) * body.scale
     radii = rng.uniform(9, 17) * rng.uniform(0.85, 1.15, size=3)
     return PlannedLesion(

@@ -78,9 +78,7 @@ class ImageClassifier:
         batch_size: int = 32,
         num_workers: int = 0,
     ) -> ImageScores:
-        """Score every image over all texts.
-
-        Images that cannot be read are left out and named in `ImageScores.unreadable`.
+        """Score every image over all texts; `unreadable` of the scores names those left out.
 
         Args:
             images: Files, folders, patterns; see `find_images`.
@@ -99,24 +97,30 @@ class ImageClassifier:
         groups = prompts_of(texts, template)
         paths = find_images([images] if isinstance(images, str | Path) else images).paths
         features, pictures, unreadable = self._embed(paths, batch_size, num_workers)
-        read = [str(path) for path in paths if str(path) not in unreadable]
-        scale = self.model.logit_scale.detach().float()
-        scores = image_text_scores(features, self.embed_texts(groups), scale, scoring=scoring)
         return ImageScores(
-            images=read,
+            images=[str(path) for path in paths if str(path) not in unreadable],
             texts=list(groups),
-            scores=scores.cpu().numpy(),
+            scores=self._scores(features, groups, scoring),
             scoring=scoring,
             unreadable=unreadable,
             embeddings=F.normalize(features, dim=-1).cpu().numpy(),
             pictures=pictures,
-            facts={
-                "checkpoint": dict(self.facts),
-                "recipe_hash": self.recipe.hash,
-                "recipe": self.recipe.describe(),
-                "prompts": {name: list(sentences) for name, sentences in groups.items()},
-            },
+            facts={**self._origin(), "prompts": groups},
         )
+
+    def _scores(
+        self, features: Tensor, groups: Mapping[str, Sequence[str]], scoring: Scoring
+    ) -> Float[np.ndarray, "b k"]:
+        scale = self.model.logit_scale.detach().float()
+        scores = image_text_scores(features, self.embed_texts(groups), scale, scoring=scoring)
+        return scores.cpu().numpy()
+
+    def _origin(self) -> dict[str, Any]:
+        return {
+            "checkpoint": dict(self.facts),
+            "recipe_hash": self.recipe.hash,
+            "recipe": self.recipe.describe(),
+        }
 
     @torch.inference_mode()
     def embed_texts(self, groups: Mapping[str, Sequence[str]]) -> Float[Tensor, "k e"]:

@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from medvlp.evaluation.place_cascade import PlaceAnswer
 from medvlp.prediction.lesion_localiser import LesionLocaliser
 from medvlp.prediction.lesion_study import LocalisedLesion, SeenLesion, localise_study
 
+_LOG = logging.getLogger(__name__)
 _COARSE = ("coarse_labels", "coarse_probs")
 _FINE = ("fine_to_coarse_labels", "fine_labels", "fine_probs", "pred")
 
@@ -54,20 +56,44 @@ def localise_rows(
     """
     fields = fields_of(localiser)
     columns = [f"image_path{number or ''}" for number in range(len(fields))]
-    boxes = BOX_COLUMNS if mode == "box" else ()
-    given = () if "coarse" in localiser.stages else _COARSE
-    rows = read_table(table, (*columns, *boxes, *given))
+    rows = read_table(table, (*columns, *_needed(localiser, mode)))
     if mode == "mask" and "lesion_mask" not in fields:
         raise ValueError(f"the model sees {', '.join(fields)}: there is no mask to take lesions of")
+    for paths, members in _by_image(rows, columns).items():
+        named = dict(zip(fields, paths, strict=True))
+        if reason := _lacking(named, mode):
+            yield from (SeenLesion(LocalisedLesion(row, None, reason)) for row in members)
+            continue
+        if mode == "mask" and len(members) > 1:
+            what = f"rows of {named['lesion_mask']}: the first stands for all its lesions"
+            _LOG.warning("%s has %d %s", table, len(members), what)
+        located = {field: (images or Path()) / path for field, path in named.items() if path}
+        yield from localise_study(located, members, localiser, mode=mode, coordinates=coordinates)
+
+
+def _lacking(named: Mapping[str, str], mode: Literal["box", "mask"]) -> str:
+    """Say which cells are empty; of boxes the mask's may be."""
+    empty = [
+        f"image_path{number or ''} ({field})"
+        for number, (field, path) in enumerate(named.items())
+        if not path and (mode == "mask" or field != "lesion_mask")
+    ]
+    return f"{' and '.join(empty)} is empty; write where the file lies" if empty else ""
+
+
+def _needed(localiser: LesionLocaliser, mode: Literal["box", "mask"]) -> tuple[str, ...]:
+    """Name the columns that a list must have beside its images."""
+    boxes = BOX_COLUMNS if mode == "box" else ()
+    return (*boxes, *(() if "coarse" in localiser.stages else _COARSE))
+
+
+def _by_image(
+    rows: Sequence[dict[str, str]], columns: Sequence[str]
+) -> dict[tuple[str, ...], list[dict[str, str]]]:
     groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in rows:
         groups.setdefault(tuple(row[column] for column in columns), []).append(row)
-    for paths, members in groups.items():
-        named = zip(fields, paths, strict=True)
-        located = {
-            field: (images or Path()) / path for field, path in named if path or field == "image"
-        }
-        yield from localise_study(located, members, localiser, mode=mode, coordinates=coordinates)
+    return groups
 
 
 def fields_of(localiser: LesionLocaliser) -> list[str]:

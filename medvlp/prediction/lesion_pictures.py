@@ -1,5 +1,7 @@
 """Pictures of localised lesions: three planes of the patch, the lesion's outline, the answer."""
 
+import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +10,12 @@ from medvlp.data.lesion_channel import lesion_channel
 from medvlp.data.lesion_patch import Volume, frame_around, sample
 from medvlp.data.lesion_recipe import LesionRecipe
 from medvlp.data.scan import Scan
-from medvlp.prediction.lesion_study import SeenLesion
+from medvlp.prediction.lesion_study import LocalisedLesion, SeenLesion
 from medvlp.prediction.pictures import Shown, overlay_planes
 
 _CT_WINDOW_HU = (-160.0, 240.0)  # of the published patches
 _NAMES = 3
+_LETTERS = 130  # of a line above the planes
 
 
 def lesion_picture(path: Path, seen: SeenLesion, recipe: LesionRecipe) -> bool:
@@ -44,11 +47,24 @@ def lesion_picture(path: Path, seen: SeenLesion, recipe: LesionRecipe) -> bool:
         marked = lesion_channel(_volume(mask), frame, box, label=label, compat=recipe.compat).mask
     x, y, z = grid.spacing_mm
     shown = Shown(np.clip(values, *window).astype(np.float32).T, "SPL", (z, y, x), window)
-    best = zip(answer.names[:_NAMES], answer.probabilities[:_NAMES], strict=True)
-    title = ",  ".join(f"{name} {probability:.0%}" for name, probability in best)
-    remark = f"\n{seen.result.remark}" if seen.result.remark else ""
-    overlay_planes(path, shown, marked.T.copy(), title + remark, region=marked.T > 0)
+    overlay_planes(path, shown, marked.T.copy(), caption(seen.result), region=marked.T > 0)
     return True
+
+
+def caption(result: LocalisedLesion) -> str:
+    """Say the best names, the coarse places that they were looked for in, and what is odd."""
+    lines: list[str] = []
+    if (answer := result.answer) is not None:
+        lines.append(_ranked(answer.names, answer.probabilities))
+        if answer.fine:
+            lines.append(f"among {_ranked(answer.coarse, answer.coarse_probabilities)}")
+    lines += textwrap.wrap(result.remark, _LETTERS)
+    return "\n".join(lines)
+
+
+def _ranked(names: Iterable[str], probabilities: Iterable[float]) -> str:
+    best = list(zip(names, probabilities, strict=True))[:_NAMES]
+    return ",  ".join(f"{name} {probability:.0%}" for name, probability in best)
 
 
 def _volume(scan: Scan) -> Volume:

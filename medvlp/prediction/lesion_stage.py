@@ -9,18 +9,14 @@ from hydra.utils import instantiate
 from medvlp import config
 from medvlp.callbacks.provenance import CHECKPOINT_KEY
 from medvlp.checkpoints.files import WeightFile, open_weights
-from medvlp.checkpoints.hcl_al_facts import hcl_al_facts, stored_recipe
+from medvlp.checkpoints.hcl_al_container import stored_recipe
+from medvlp.checkpoints.hcl_al_tree import TOKENIZERS, hcl_al_tree
 from medvlp.checkpoints.model_configs import build_model
 from medvlp.checkpoints.systems import load_weights
 from medvlp.data.lesion_recipe import LesionRecipe
 from medvlp.models.hcl_al import HCLAL
 from medvlp.prediction.lesion_localiser import LesionStage
 from medvlp.prediction.loaded_model import load_model
-
-_TOWERS = {
-    "ResidualNet": "medvlp.vision.volume_cnn.ResidualNet",
-    "BasicNet": "medvlp.vision.volume_cnn.BasicNet",
-}
 
 
 def load_stage(
@@ -36,7 +32,8 @@ def load_stage(
         checkpoint: Of medvlp.train, which carries its recipe; or a published params.pth, which
             states its patches.
         stage: Which one it is.
-        overrides: key=value of the experiment's tree, or of the published model's.
+        overrides: key=value of the experiment's tree, or of a published file's model and
+            tokenizer.
         compat: Geometry of published files, see `LesionRecipe`; a checkpoint of medvlp.train has
             its own.
 
@@ -69,57 +66,25 @@ def _published(
     compat: Literal["published"] | None,
 ) -> LesionStage:
     try:
-        chosen = [*_choices(file), *overrides]
         recipe = stored_recipe(file.beside, stage, compat=compat)
+        shapes = {name: list(tensor.shape) for name, tensor in file.tensors.items()}
+        read = hcl_al_tree(shapes, recipe.size, file.beside.get("heads"))
+        tree = config.plain(config.override_tree(read, overrides))
+        channels = tree["model"]["vision"]["in_channels"]
+        if channels != len(recipe.channels):
+            raise ValueError(
+                f"its weights see {channels} channels, and it states {len(recipe.channels)} "
+                "crop_normalizers; download it again"
+            )
+        if tree["tokenizer"].get("name_or_path", "") is None:
+            net = str(file.beside.get("net", "")).partition("_")[0]
+            folder = TOKENIZERS.get(net, " or ".join(TOKENIZERS.values()))
+            raise ValueError(
+                "its texts go through a BERT, whose tokenizer is a folder of its own: --set "
+                f"tokenizer.name_or_path=FOLDER (published: {folder})"
+            )
     except ValueError as error:
         raise ValueError(f"{file.path}: {error}") from error
-    chosen.append(f"model.vision.image_size={list(recipe.size)}")
-    tree = config.plain(
-        config.compose([f"model=hcl_al_{stage}", *chosen], "checkpoints"), interpolate=True
-    )
     model: Any = build_model(tree["model"])
-    load_weights(model, file.tensors)
-    return LesionStage(model, recipe, instantiate(tree["tokenizer"], _convert_="all"))
-
-
-def _choices(file: WeightFile) -> list[str]:
-    """Say as overrides in what a file differs from the released ones.
-
-    Raises:
-        ValueError: If it is another network than these can be.
-    """
-    facts = hcl_al_facts({name: list(tensor.shape) for name, tensor in file.tensors.items()})
-    if facts is None:
-        raise ValueError(
-            "these are neither weights of HCL-AL as published nor a checkpoint of medvlp.train"
-        )
-    image, text = facts["image encoder"], facts["text encoder"]
-    if image not in _TOWERS or text != "CLIP":
-        raise ValueError(
-            f"a {image} with text tower {text}: files as published are localised with if they "
-            f"have a {' or '.join(_TOWERS)} and CLIP's texts; train with init=published "
-            "init.path=FILE to wrap others in a checkpoint of medvlp.train"
-        )
-    projection = list(file.tensors["image_encoder.fc.weight"].shape)
-    table = list(file.tensors["text_encoder.positional_embedding"].shape)
-    chosen = {
-        "vision._target_": _TOWERS[image],
-        "vision.base_channels": facts["width"],
-        "vision.in_channels": facts["channels"],
-        "image_projection.in_features": projection[1],
-        "image_projection.out_features": projection[0],
-        "text.vocab_size": facts["text vocabulary"],
-        "text.context_length": table[0],
-        "text.width": facts["text width"],
-        "text.depth": facts["text layers"],
-        "text.num_heads": max(1, facts["text width"] // 64),  # CLIP's rule
-        "text.embed_dim": file.tensors["text_encoder.text_projection"].shape[1],
-    }
-    if facts["text fc"]:
-        wide, narrow = file.tensors["text_fc.weight"].shape
-        chosen["text_fc"] = (
-            f"{{_target_: torch.nn.Linear, in_features: {narrow}, out_features: {wide}}}"
-        )
-    return [f"model.{key}={value}" for key, value in chosen.items()] + [
-        f"tokenizer.context_length={table[0]}"
-    ]
+    load_weights(model, file.path)  # by its path, which its errors then name
+    return LesionStage(model.eval(), recipe, instantiate(tree["tokenizer"], _convert_="all"))

@@ -11,15 +11,23 @@ import numpy as np
 
 from medvlp.data.lesion_channel import lesions_in_mask
 from medvlp.data.lesion_geometry import box_iou
-from medvlp.data.lesion_shapes import BodyOutline, lesion_masks, lies_inside, mask_within
+from medvlp.data.lesion_shapes import (
+    BodyOutline,
+    lesion_masks,
+    lies_inside,
+    mask_within,
+    meets,
+)
+from medvlp.data.lesion_storage import stored_mask
 from medvlp.data.lesion_table import BOX_COLUMNS, box_of, ranked_coarse
 from medvlp.data.read_scan import read_scan
 from medvlp.data.records import Lesion, ScanRecord
-from medvlp.data.scan import Scan
+from medvlp.data.scan import Rescale, Scan
 from medvlp.evaluation.place_cascade import PlaceAnswer
 from medvlp.prediction.lesion_localiser import LesionLocaliser
 
 _LOG = logging.getLogger(__name__)
+_OUTSIDE = "its box lies wholly outside the image; are x, y, z mm of the LPS world?"
 
 
 class LocalisedLesion(NamedTuple):
@@ -99,14 +107,18 @@ def localise_study(
 
 
 def patient_sex(image: Path) -> str:
-    """Read the sex of the patient from Body_CT.json beside the image; empty if it is not there."""
+    """Read the sex of the patient from Body_CT.json beside the image; empty if none is known.
+
+    A file that cannot be read is told of, and rules no place out.
+    """
     path = image.parent / "Body_CT.json"
     if not path.is_file():
         return ""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not readable JSON: {error}") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        _LOG.warning("%s is not readable JSON; no place is ruled out by sex: %s", path, error)
+        return ""
     sex = content.get("patient_sex") if isinstance(content, dict) else None
     return sex if sex in ("F", "M") else ""
 
@@ -134,13 +146,15 @@ def _of_boxes(
     coarse: dict[int, dict[str, float]] = {}
     for number, row in enumerate(study.rows):
         try:
-            x, y, z, *sides = box_of(row)
+            x, y, z, width, height, depth = box_of(row)
             if coordinates == "RAS":
                 x, y = -x, -y
+            lesion = Lesion(str(number + 1), (x, y, z, width, height, depth))
+            if _is_lost(study.scan, lesion, localiser):
+                raise ValueError(_OUTSIDE)
             if "coarse" not in localiser.stages:
                 coarse[number] = _coarse_of(row, localiser)
-            width, height, depth = sides
-            lesions[number] = Lesion(str(number), (x, y, z, width, height, depth))
+            lesions[number] = lesion
         except ValueError as error:
             done[number] = SeenLesion(LocalisedLesion(row, None, str(error)))
     remarks = _remarks(study.scan, lesions)
@@ -174,27 +188,43 @@ def _of_mask(study: _Study, localiser: LesionLocaliser) -> list[SeenLesion]:
     row, mask = dict(study.rows[0]), study.scan.companions.get("lesion_mask")
     if mask is None:
         raise ValueError("there is no lesion mask to take lesions of; give one, or boxes")
-    compat = next(iter(localiser.stages.values())).recipe.compat
-    found = lesions_in_mask(mask.array, mask.affine, compat=compat)
+    found, array = lesions_in_mask(stored_mask(mask), mask.affine, compat=_compat(localiser))
     if not found:
-        return [SeenLesion(LocalisedLesion(row, None, "the mask holds no lesion"))]
-    answers = localiser.localise(study.scan, found, sex=study.sex)
-    remarks = _remarks(study.scan, dict(enumerate(found)))
+        reason = f"{mask.provenance.get('path')} holds no lesion: all its voxels are 0"
+        return [SeenLesion(LocalisedLesion(row, None, reason))]
+    mask = replace(mask, array=array, rescale=Rescale())
+    scan = replace(study.scan, companions={**study.scan.companions, "lesion_mask": mask})
+    shown = [lesion for lesion in found if not _is_lost(scan, lesion, localiser)]
+    answers = localiser.localise(scan, shown, sex=study.sex)
+    named = {lesion.lesion_id: answer for lesion, answer in zip(shown, answers, strict=True)}
+    remarks = _remarks(scan, dict(enumerate(found)))
     voxel = float(np.prod(mask.spacing_mm))
     seen: list[SeenLesion] = []
-    for number, (lesion, answer) in enumerate(zip(found, answers, strict=True)):
+    for number, lesion in enumerate(found):
         box = {name: repr(v) for name, v in zip(BOX_COLUMNS, lesion.box_mm, strict=True)}
+        answer = named.get(lesion.lesion_id)
         single = "a single voxel" if np.prod(lesion.box_mm[3:]) < 1.5 * voxel else ""
-        remark = "; ".join(filter(None, (single, remarks[number])))
-        result = LocalisedLesion({"class": "bbox", **row} | box, answer, remark)
-        seen.append(SeenLesion(result, study.scan, lesion))
+        odd = (single, remarks[number]) if answer is not None else (_OUTSIDE,)
+        result = LocalisedLesion(
+            {"class": "bbox", **row} | box, answer, "; ".join(filter(None, odd))
+        )
+        seen.append(SeenLesion(result, scan, lesion))
     return seen
+
+
+def _is_lost(scan: Scan, lesion: Lesion, localiser: LesionLocaliser) -> bool:
+    """Tell whether the image shows nothing of a lesion; published code names such places, too."""
+    return _compat(localiser) is None and not meets(scan, lesion.box_mm)
+
+
+def _compat(localiser: LesionLocaliser) -> Literal["published"] | None:
+    return next(iter(localiser.stages.values())).recipe.compat
 
 
 def _remarks(scan: Scan, lesions: Mapping[int, Lesion]) -> dict[int, str]:
     """Say what is odd of each lesion."""
     boxes = np.array([lesion.box_mm for lesion in lesions.values()], np.float64).reshape(-1, 6)
-    mask = scan.companions.get("lesion_mask")
+    mask, pet = (scan.companions.get(field) for field in ("lesion_mask", "pet"))
     body = BodyOutline(scan) if scan.modality == "CT" else None
     remarks: dict[int, str] = {}
     for index, (number, lesion) in enumerate(lesions.items()):
@@ -203,6 +233,8 @@ def _remarks(scan: Scan, lesions: Mapping[int, Lesion]) -> dict[int, str]:
             odd.append("its centre lies outside the image; LPS mm?")
         elif body is not None and not body.holds(lesion.box_mm[:3]):
             odd.append("its centre lies outside the body")
+        if pet is not None and not lies_inside(pet, lesion.box_mm[:3]):
+            odd.append("its centre lies outside the PET")
         if mask is not None and not mask_within(mask, lesion.box_mm).any():
             odd.append("the mask holds nothing in its box")
         overlap = box_iou(boxes, boxes[index]) > 0.5

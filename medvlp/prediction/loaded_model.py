@@ -88,21 +88,25 @@ def load_model(
             ours_from=experiment or "these overrides",
             theirs_from=checkpoint.name,
         )
-    model = instantiate(without_pretrained(tree["model"]), _convert_="all")
-    if not isinstance(model, TwoTower | FVLM | HSENetVLM):
-        raise ValueError(
-            f"a TwoTower, FVLM or HSENetVLM is needed, {checkpoint} has a {type(model).__name__}; "
-            "choose another checkpoint or experiment"
-        )
-    load_weights(model, file.tensors)
     return LoadedModel(
         experiment=str(tree["name"]),
-        model=model.eval(),
+        model=_model(tree, file),
         recipe=recipe,
         tokenizer=instantiate(tree["tokenizer"], _convert_="all"),
         tree=tree,
         facts=_facts(checkpoint, file, carried, str(tree["name"])),
     )
+
+
+def _model(tree: Mapping[str, Any], file: WeightFile) -> TwoTower | FVLM | HSENetVLM:
+    model = instantiate(without_pretrained(tree["model"]), _convert_="all")
+    if not isinstance(model, TwoTower | FVLM | HSENetVLM):
+        raise ValueError(
+            f"a TwoTower, FVLM or HSENetVLM is needed, {file.path} has a {type(model).__name__}; "
+            "choose another checkpoint or experiment"
+        )
+    load_weights(model, file.tensors)
+    return model.eval()
 
 
 def _tree(

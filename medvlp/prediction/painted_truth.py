@@ -55,7 +55,8 @@ class PaintedTwin:
                 f"checkpoint's data set is {source.name}"
             )
         self.recipe = recipe
-        self.manifest = Manifest(dataset_folder(Path(data["cache_dir"]), source.name, recipe.hash))
+        cache = Path(data["cache_dir"])
+        self.manifest = Manifest(dataset_folder(cache, source.name, recipe.stored_hash))
         self.truth = source.twin_root / "ground_truth"
         if not (self.truth / "labels.json").is_file():
             raise FileNotFoundError(

@@ -118,11 +118,15 @@ def overlay_planes(
         if marked is not None and np.take(marked, peak[normal], normal).any():
             ax.contour(np.take(marked, peak[normal], normal), [0.5], colors="white", linewidths=0.7)
         ax.plot(peak[across], peak[down], "+", color="white", markersize=12)
-        ax.set_xticks([])
-        ax.set_yticks([])
-        ax.set_xlabel(f"{plane}   {_opposite(_DISPLAY[across])} - {_DISPLAY[across]}", fontsize=8)
-        ax.set_ylabel(f"{_DISPLAY[down]} - {_opposite(_DISPLAY[down])}", fontsize=8)
+        _name_sides(ax, plane, down, across)
     figure.savefig(path, dpi=110)
+
+
+def _name_sides(ax: Any, plane: str, down: int, across: int) -> None:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_xlabel(f"{plane}   {_opposite(_DISPLAY[across])} - {_DISPLAY[across]}", fontsize=8)
+    ax.set_ylabel(f"{_DISPLAY[down]} - {_opposite(_DISPLAY[down])}", fontsize=8)
 
 
 def _lay_over(ax: Any, scaled: Float[np.ndarray, "h w"], **options: Any) -> None:

@@ -23,7 +23,7 @@ from medvlp.prediction.predict_study import (
     refuse_options_of_images,
     stated_by,
 )
-from medvlp.prediction.series import Wanted, choose, find_series
+from medvlp.prediction.series import Series, Wanted, choose, find_series
 from medvlp.prediction.study import StudyScan, read_study, slice_features, study_image
 
 _MODALITY = "CT"
@@ -76,13 +76,17 @@ def predict_report(options: argparse.Namespace, loaded: LoadedModel) -> None:
         "answers": [vars(answer) for answer in answers],
     }
     write_tree(options.out, tree)
+    _print(accounts, replies, options.out)
+
+
+def _print(accounts: Sequence[Series], replies: Sequence[Reply], out: Path) -> None:
     console = Console()
     print_scans(console, accounts)
     for reply in replies:
         console.print(reply.question, style="bold", soft_wrap=True, markup=False)
         console.print(reply.text, soft_wrap=True, markup=False, highlight=False)
     console.print("research use only: these are words of a model, not a diagnosis")
-    console.print(f"everything lies in {options.out}", soft_wrap=True)
+    console.print(f"everything lies in {out}", soft_wrap=True)
 
 
 def _refuse_options_of_scores(options: argparse.Namespace) -> None:

@@ -5,11 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from jaxtyping import Float
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from medvlp.distributed.sharding import whole
 from medvlp.evaluation.anatomy_zero_shot import embed_organs
@@ -19,7 +17,6 @@ from medvlp.models.fvlm import FVLM
 from medvlp.optim.groups import NO_DECAY, OptimizerCallable
 from medvlp.systems.anatomy_teachers import AnatomyTeacher, embed_batch
 from medvlp.systems.base import BaseSystem
-from medvlp.systems.finite_guard import FiniteGuard
 from medvlp.types import VolumeBatch
 
 _LOG = logging.getLogger(__name__)
@@ -84,7 +81,6 @@ class AnatomySystem(BaseSystem):
         self.multiple = _size("multiple", multiple)
         self.teacher = teacher
         self.compat: Literal["published"] | None = compat
-        self.guard = FiniteGuard()
         self._num_steps = self._num_idle_steps = 0
         if isinstance(loss, AnatomyContrastiveLoss):
             self._check_loss(loss)
@@ -144,22 +140,15 @@ class AnatomySystem(BaseSystem):
         self._log_losses(losses, len(batch["study_id"]))
         return losses["total"]
 
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Optimizer | LightningOptimizer,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """Step, then clamp the temperature: before any checkpoint of this step is written."""
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+    def after_step(self) -> None:
+        """Clamp the temperature, and let the teacher follow."""
         self.model.clamp_temperature()
         if self.teacher is not None:
             self.teacher.after_step(self.model)
 
     def on_train_epoch_end(self) -> None:
         """Look at the last loss of the epoch before checkpoints are written; tell idle steps."""
-        self.guard.settle()
+        super().on_train_epoch_end()
         if self._num_idle_steps:
             _LOG.warning(
                 "rank %d learnt nothing in %d of %d steps of epoch %d: none of the organs had an "
@@ -170,10 +159,6 @@ class AnatomySystem(BaseSystem):
                 self.current_epoch,
             )
         self._num_steps = self._num_idle_steps = 0
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Never write weights that a non-finite loss has reached."""
-        self.guard.settle()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out the weights of a teacher where there is none, as in evaluation."""

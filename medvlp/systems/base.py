@@ -8,10 +8,12 @@ from typing import Any, Protocol, cast
 import lightning.pytorch as pl
 import torch
 from jaxtyping import Float, Int
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from medvlp.distributed.gather import gather_objects
@@ -19,6 +21,8 @@ from medvlp.distributed.sharding import shard, whole
 from medvlp.evaluation.protocol import Evaluation
 from medvlp.evaluation.results import Results
 from medvlp.optim.groups import NO_DECAY, OptimizerCallable, decay_groups
+from medvlp.systems.finite_guard import FiniteGuard
+from medvlp.systems.frozen_start import FrozenStart
 from medvlp.types import Tokens, VolumeBatch
 
 EMBEDDING_METHODS = ("embed_image", "embed_text")
@@ -54,6 +58,7 @@ class BaseSystem(pl.LightningModule):
             `medvlp.train` does. With a true attribute `in_evaluation` also for evaluations.
 
     Attributes:
+        guard: Is told of every loss of a training step, and ends the run if one is not finite.
         results: What the last validation or test found, by name of the evaluation.
         weights_path: The file that `init` filled the model from for an evaluation.
     """
@@ -75,6 +80,7 @@ class BaseSystem(pl.LightningModule):
         self.evaluations = evaluations or {}
         self.no_decay = None if no_decay is None else tuple(no_decay)
         self.compile_model = compile_model
+        self.guard = FiniteGuard()
         self.results: dict[str, Results] = {}
         self.weights_path: Path | None = None
         self._init = init
@@ -121,6 +127,28 @@ class BaseSystem(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Step, then do what follows: before any checkpoint of this step is written."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.after_step()
+
+    def after_step(self) -> None:
+        """Change weights after a step; here none."""
+
+    def on_train_epoch_end(self) -> None:
+        """Look at the last loss of the epoch before checkpoints are written."""
+        self.guard.settle()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Never write weights that a non-finite loss has reached."""
+        self.guard.settle()
 
     def on_validation_epoch_start(self) -> None:
         """Encode the prompts with the weights of this moment."""
@@ -171,14 +199,14 @@ class BaseSystem(pl.LightningModule):
         }
 
     def _fill_fresh_model(self) -> None:
-        if self._init is None:
-            return
         training = self.trainer.state.fn == TrainerFn.FITTING
-        if not training and not getattr(self._init, "in_evaluation", False):
-            return
-        with torch.device("cpu"):  # Lightning may have made another device the default
-            self._init(self.model)
-        self.weights_path = None if training else getattr(self._init, "path", None)
+        start = FrozenStart(self.model)
+        if self._init is not None and (training or getattr(self._init, "in_evaluation", False)):
+            with torch.device("cpu"):  # Lightning may have made another device the default
+                self._init(self.model)
+            self.weights_path = None if training else getattr(self._init, "path", None)
+        if training and self.trainer.ckpt_path is None and self.trainer.is_global_zero:
+            start.warn()
 
     def _embed(self, batch: VolumeBatch) -> Tensor:
         model = cast(EmbeddingModel, self.model)

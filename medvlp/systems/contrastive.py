@@ -3,16 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from medvlp.evaluation.protocol import Evaluation
 from medvlp.layers.pos_embed import TooManyScansError
 from medvlp.models.two_tower import TwoTower
 from medvlp.optim.groups import NO_DECAY, OptimizerCallable
 from medvlp.systems.base import BaseSystem
-from medvlp.systems.finite_guard import FiniteGuard
 from medvlp.types import Tokens, TwoTowerOutput, VolumeBatch
 
 
@@ -54,7 +51,6 @@ class ContrastiveSystem(BaseSystem):
             init=init,
         )
         self.loss = loss
-        self.guard = FiniteGuard()
 
     def training_step(self, batch: VolumeBatch, batch_idx: int) -> Tensor:
         """Return the loss; `train/loss` is its mean over ranks, the global batch's.
@@ -83,24 +79,9 @@ class ContrastiveSystem(BaseSystem):
                 self.log(f"train/{name}", output[name].detach().exp().squeeze())  # pyright: ignore[reportTypedDictNotRequiredAccess]
         return losses["total"]
 
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Optimizer | LightningOptimizer,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """Step, then clamp the scale: before any checkpoint of this step is written."""
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+    def after_step(self) -> None:
+        """Clamp the scale."""
         self.model.clamp_logit_scale()
-
-    def on_train_epoch_end(self) -> None:
-        """Look at the last loss of the epoch before checkpoints are written."""
-        self.guard.settle()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Never write weights that a non-finite loss has reached."""
-        self.guard.settle()
 
     def _forward(self, batch: VolumeBatch, tokens: Tokens) -> TwoTowerOutput:
         wrong = (batch["negatives"],) if "negatives" in batch else ()

@@ -14,7 +14,6 @@ from medvlp.evaluation.written_answers import write_answers
 from medvlp.models.hsenet_vlm import HSENetVLM, TowerTokens
 from medvlp.optim.groups import NO_DECAY, OptimizerCallable
 from medvlp.systems.base import BaseSystem
-from medvlp.systems.finite_guard import FiniteGuard
 from medvlp.systems.tower_memory import TowerMemory
 from medvlp.text.conversation_tokenizer import ConversationTokenizer
 from medvlp.types import VolumeBatch
@@ -81,7 +80,6 @@ class HSENetVLMSystem(BaseSystem):
         self.memory = memory
         self.max_new_tokens = max_new_tokens
         self.stop_ids = tuple(stop_ids)
-        self.guard = FiniteGuard()
 
     def configure_model(self) -> None:
         """Check the vocabulary, then fill and shard the model, see `BaseSystem`.
@@ -159,14 +157,6 @@ class HSENetVLMSystem(BaseSystem):
             max_new_tokens=self.max_new_tokens,
             stop_ids=self.stop_ids,
         )
-
-    def on_train_epoch_end(self) -> None:
-        """Look at the last loss of the epoch before checkpoints are written."""
-        self.guard.settle()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Never write weights that a non-finite loss has reached."""
-        self.guard.settle()
 
     def _look(self, batch: VolumeBatch) -> TowerTokens:
         scans = (batch["image"], batch["num_scans"], batch.get("slice_features"))

@@ -32,11 +32,17 @@ class ClipTextTransformer(nn.Module):
         freeze: "all" trains nothing.
         activation_checkpointing: Recompute the blocks in the backward pass to save memory.
 
+    Attributes:
+        width: Of the features.
+        starts_at_random: True: its weights come from elsewhere, or are learned.
+
     Raises:
         ValueError: If `freeze` is unknown.
 
     Reference: Radford et al., CLIP (ICML 2021), Sec. 2.4; the defaults are those of ViT-B/32.
     """
+
+    starts_at_random = True
 
     def __init__(
         self,

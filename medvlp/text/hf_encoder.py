@@ -108,6 +108,7 @@ class HFEncoder(nn.Module):
             if value not in known:
                 raise ValueError(f"{option} {value!r} is unknown; choose {', '.join(known)}")
         self.encoder = _build(config, pretrained)
+        self.starts_at_random = pretrained is None
         if not token_types:
             _drop_token_types(self.encoder)
         self.width: int = self.encoder.config.hidden_size

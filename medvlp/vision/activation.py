@@ -80,6 +80,14 @@ def relevance(
 
     Reference: HLIP (TMLR 2026), visualisation of the published repository.
     """
+    _check(vision, token)
+    with torch.inference_mode(False):
+        if method == "attention":
+            return _class_attention(vision, image, score, token)
+        return _patch_products(vision, image, score)
+
+
+def _check(vision: HierarchicalViT, token: int) -> None:
     if vision.training:
         raise ValueError("the tower is in training mode, where chance drops paths; call eval()")
     if not 0 <= token < vision.num_prefix:
@@ -87,10 +95,6 @@ def relevance(
             f"token is {token}, the tower has {vision.num_prefix} prefix tokens; choose 0 to "
             f"{vision.num_prefix - 1}"
         )
-    with torch.inference_mode(False):
-        if method == "attention":
-            return _class_attention(vision, image, score, token)
-        return _patch_products(vision, image, score)
 
 
 def reads_class_token(vision: HierarchicalViT) -> bool:

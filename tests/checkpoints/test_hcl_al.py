@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 from medvlp.checkpoints.adapter import CheckpointMismatchError, to_published
 from medvlp.checkpoints.files import open_weights
 from medvlp.checkpoints.fingerprint import fingerprint
-from medvlp.checkpoints.hcl_al_facts import stored_recipe
+from medvlp.checkpoints.hcl_al_container import stored_recipe
 from medvlp.checkpoints.hcl_al_rules import CLIP_TEXT, HCL_AL
 from medvlp.checkpoints.inspection import describe_beside
 from medvlp.checkpoints.model_configs import build_model, model_tree

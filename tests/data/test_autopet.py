@@ -97,6 +97,16 @@ def test_without_a_vocabulary_names_stay_names(tree: AutoPETTree) -> None:
         tree.read(vocabulary="absent.json")
 
 
+def test_a_shipped_vocabulary_is_taken_by_its_name(tree: AutoPETTree) -> None:
+    tree.add("PETCT_bb_1", 8.0, "Couinaud segment IVa")
+    studies, skips = tree.read(vocabulary="whole_body")
+    (lesion,) = studies["PETCT_bb_1"].lesions
+    assert lesion.coarse == "Liver" and lesion.fine
+    assert "'Left apex' is not a place of the vocabulary" in skips["PETCT_aa_1, lesion 001"]
+    with pytest.raises(FileNotFoundError, match=r"these are .*whole_body"):
+        tree.read(vocabulary="whole-body")
+
+
 def test_a_table_of_boxes_alone(tree: AutoPETTree) -> None:
     for row in tree.rows:
         row.pop("GT")
@@ -157,7 +167,7 @@ def spoil(tree: AutoPETTree, case: str) -> None:
         ("no number", "PETCT_aa_1, lesion 001", "is not six numbers"),
         ("no size", "PETCT_aa_1, lesion 001", "not above 0 mm"),
         ("not a number", "PETCT_aa_1, lesion 001", "not in millimetres of a patient"),
-        ("RAS", "PETCT_aa_1, lesion 001", "outside the CT; are x, y, z LPS?"),
+        ("RAS", "PETCT_aa_1, lesion 001", "outside the image; are x, y, z LPS?"),
         ("twice", "PETCT_aa_1, lesion 002", "listed twice"),
         ("no case", "../../secret/CT.nii.gz", "no such case"),
         ("bad label", "PETCT_aa_1, lesion 001", "expected a whole number"),

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jsonargparse
 import pytest
 from hydra.utils import instantiate
 
@@ -11,6 +10,7 @@ from medvlp.data.conversation import Conversations
 from medvlp.data.plain_report import PlainReport
 from medvlp.data.sampling import EachScan
 from medvlp.data.volume_datamodule import VolumeDataModule
+from tests.both_builders import built_by_both
 
 HASH = "data.recipe.slice_encoder.known_hash='0000000000000000'"  # BiomedCLIP is the user's
 CONVERSATION = "data/texts=hsenet_conversation"
@@ -23,10 +23,7 @@ def test_hydra_and_lightning_build_the_same(name: str, more: list[str], tmp_path
     cfg = config.compose([f"data={name}", f"paths.raw={tmp_path}", *more], "prepare")
     tree = config.resolve(cfg)
     config.check_keys(tree)
-    parser = jsonargparse.ArgumentParser()
-    parser.add_subclass_arguments(VolumeDataModule, "data")
-    parsed = parser.parse_object({"data": config.to_class_path(tree["data"])})
-    built = [instantiate(tree["data"], _convert_="all"), parser.instantiate(parsed)["data"]]
+    built = built_by_both(tree["data"], VolumeDataModule)
     for module in built:
         assert isinstance(module, VolumeDataModule)
         assert module.recipe.fields == ("image", "slice_features")

@@ -1,9 +1,8 @@
-import io
 import logging
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,84 +12,15 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from medvlp.data import image_datamodule, image_inspection
+from medvlp.data import image_inspection
 from medvlp.data.caption_choice import MultiCaption
-from medvlp.data.folder import Folder
 from medvlp.data.image_datamodule import ImageDataModule
 from medvlp.data.image_inspection import inspect_images
 from medvlp.data.image_recipe import ImageRecipe
-from medvlp.data.image_sets import FileImages, ImageItem, ImageSet
-from medvlp.data.mixing import Mixture
-from medvlp.data.resumable_loader import ResumableLoader
+from medvlp.data.image_sets import ImageItem
 from medvlp.data.shard_images import ShardImages
-from medvlp.text.tokenizers import WordPieceTokenizer
+from tests.data.image_files import encoded, module_of, shard_id, write_set, write_shards
 from tests.data.test_shard_images import write_shard
-
-
-def write_set(folder: Path, name: str, num_images: int, damaged: int = 0) -> FileImages:
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = ["study_id,path,caption,Normal"]
-    for number in range(num_images):
-        file = folder / f"{name}_{number}.png"
-        Image.fromarray(np.full((12, 9), number, np.uint8)).save(file)
-        if number < damaged:
-            file.write_bytes(file.read_bytes()[:30])
-        lines.append(f"{name}{number},{file.name},no nodule {number},{number % 2}")
-    (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
-    source = Folder(
-        str(folder / f"{name}.csv"),
-        str(folder),
-        name=name,
-        text_columns={"caption": "caption"},
-        label_columns=["Normal"],
-        split="train",
-        modality="DX",
-    )
-    return FileImages(source)
-
-
-def encoded(image: Image.Image, kind: str) -> bytes:
-    out = io.BytesIO()
-    image.save(out, kind)
-    return out.getvalue()
-
-
-def write_shards(
-    folder: Path, name: str, captions: Sequence[str], cut: Sequence[int] = ()
-) -> ShardImages:
-    """Write shards of three samples each, unless they are there: what was found in them holds."""
-    folder.mkdir(exist_ok=True)
-    for shard in range(-(-len(captions) // 3)):
-        path = folder / f"{name}-{shard:06d}.tar"
-        if path.exists():
-            continue
-        members = []
-        for number in range(3 * shard, min(3 * shard + 3, len(captions))):
-            content = encoded(Image.fromarray(np.full((12, 9), number, np.uint8)), "JPEG")
-            content = content[:-60] if number in cut else content
-            members.append((f"{number:06d}.jpg", content))
-            members.append((f"{number:06d}.txt", captions[number].encode()))
-        write_shard(path, members)
-    return ShardImages(f"{folder}/{name}-*.tar", name=name, modality=name.upper())
-
-
-def shard_id(images: ShardImages, number: int) -> str:
-    return images[number].image_id
-
-
-def module_of(tmp_path: Path, sets: Sequence[ImageSet], **changes: Any) -> ImageDataModule:
-    options: dict[str, Any] = {
-        "train": sets,
-        "test": sets[:1],
-        "cache_dir": str(tmp_path / "cache"),
-        "tokenizer": WordPieceTokenizer("phantom", 16),
-        "batch_size": 4,
-    }
-    recipe = ImageRecipe(8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    module = ImageDataModule(recipe, **(options | changes))
-    module.prepare_data()
-    module.setup()
-    return module
 
 
 def test_a_batch_of_bytes_becomes_floats_on_the_device(tmp_path: Path) -> None:
@@ -275,81 +205,6 @@ def test_odd_images_of_a_shard_reach_the_batch_or_the_quarantine(tmp_path: Path)
 def test_a_set_without_a_sound_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="none of 2 images can be used"):
         module_of(tmp_path, [write_set(tmp_path, "a", 2, damaged=2)])
-
-
-def test_sets_are_mixed_by_weight(tmp_path: Path) -> None:
-    sets = [write_set(tmp_path, "a", 20), write_set(tmp_path, "b", 4)]
-    mixture = Mixture([1.0, 1.0], epoch_size=400)
-    module = module_of(tmp_path, sets, mixture=mixture, batch_size=8)
-    loader = module.train_dataloader()
-    ids = [name for batch in loader for name in batch["sample_id"]]
-    assert len(loader) == 50 and len(ids) == 400
-    assert 0.4 < np.mean([name.startswith("b") for name in ids]) < 0.6
-
-
-def test_the_middle_of_an_epoch_is_found_again(tmp_path: Path) -> None:
-    images = write_set(tmp_path, "a", 24)
-    straight = list(module_of(tmp_path, [images]).train_dataloader())
-    first = module_of(tmp_path, [images]).train_dataloader()
-    iterator = iter(first)
-    for _ in range(3):
-        next(iterator)
-    second = module_of(tmp_path, [images]).train_dataloader()
-    second.load_state_dict(first.state_dict())
-    rest = list(second)
-    assert [batch["sample_id"] for batch in rest] == [b["sample_id"] for b in straight[3:]]
-    assert all(torch.equal(a["image"], b["image"]) for a, b in zip(rest, straight[3:], strict=True))
-
-
-def mixed(tmp_path: Path, **changes: Any) -> ResumableLoader:
-    """Mix two sets of shards of which some images are damaged and some have no caption."""
-    captions = [f"one {n}_openi_two {n}_openi_" for n in range(12)]
-    sets = [
-        write_shards(tmp_path, "a", captions=captions, cut=[4]),
-        write_shards(tmp_path, "b", captions=[*captions[:4], "_openi_"], cut=[0]),
-    ]
-    options = {"mixture": Mixture([1.0, 2.0], epoch_size=16), "texts": MultiCaption(), "test": []}
-    return module_of(tmp_path, sets, batch_size=4, **(options | changes)).train_dataloader()
-
-
-def facts(batch: dict[str, Any]) -> tuple[Any, ...]:
-    return batch["sample_id"], batch["image"].tolist(), batch["tokens"].input_ids.tolist()
-
-
-@pytest.mark.parametrize("inspect", [True, False])
-def test_mixed_shards_do_not_depend_on_workers_and_resume_in_the_middle(
-    tmp_path: Path, inspect: bool
-) -> None:
-    first = mixed(tmp_path, inspect=inspect)
-    straight = [facts(batch) for batch in first]
-    assert len({name for names, *_ in straight for name in names}) > 8
-    iterator = iter(mixed_again := mixed(tmp_path, inspect=inspect, num_workers=2))
-    part = [facts(next(iterator)) for _ in range(2)]
-    resumed = mixed(tmp_path, inspect=inspect, num_workers=1)
-    resumed.load_state_dict(mixed_again.state_dict())
-    assert part + [facts(batch) for batch in resumed] == straight
-
-
-def test_mixed_shards_do_not_depend_on_the_number_of_ranks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = [batch["image"] for batch in mixed(tmp_path)]
-    monkeypatch.setattr(image_datamodule, "world_size", lambda: 2)
-    parts: list[list[torch.Tensor]] = []
-    for rank in range(2):
-        monkeypatch.setattr(image_datamodule, "rank", lambda rank=rank: rank)
-        parts.append([batch["image"] for batch in mixed(tmp_path)])
-    joined = [torch.cat(pair) for pair in zip(*parts, strict=True)]
-    assert all(torch.equal(*pair) for pair in zip(joined, whole, strict=True))
-
-
-def test_the_middle_of_an_epoch_of_other_images_is_refused(tmp_path: Path) -> None:
-    first = mixed(tmp_path / "one", inspect=True)
-    next(iter(first))
-    other = mixed(tmp_path / "two", inspect=False)  # nothing left out beforehand
-    other.load_state_dict(first.state_dict())
-    with pytest.raises(ValueError, match="the epoch cannot go on with others"):
-        next(iter(other))
 
 
 def test_no_images_at_all(tmp_path: Path) -> None:

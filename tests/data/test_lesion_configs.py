@@ -3,14 +3,13 @@
 import json
 from pathlib import Path
 
-import jsonargparse
 import pytest
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from medvlp import config
 from medvlp.data.volume_datamodule import VolumeDataModule
 from medvlp.optim.multi_step import MultiStep
+from tests.both_builders import built_by_both
 
 SCHEDULE = Path(__file__).parents[2] / "conf" / "schedule" / "multi_step.yaml"
 
@@ -23,11 +22,7 @@ def test_lesion_batches_are_chosen_by_name(name: str, tmp_path: Path) -> None:
     overrides += ["data=autopet", f"paths.raw={tmp_path}"]
     tree = config.resolve(config.compose(overrides, "prepare"))
     config.check_keys(tree)
-    built = instantiate(tree["data"], _convert_="all").batching
-    parser = jsonargparse.ArgumentParser()
-    parser.add_subclass_arguments(VolumeDataModule, "data")
-    parsed = parser.parse_object({"data": config.to_class_path(tree["data"])})
-    twin = parser.instantiate(parsed)["data"].batching
+    built, twin = (one.batching for one in built_by_both(tree["data"], VolumeDataModule))
     assert built.describe() == twin.describe()
     assert built.describe()["kind"].lower() == name.replace("_", "")
     assert sum(built.region_weights.values()) == 11
@@ -43,8 +38,16 @@ def test_the_schedule_is_built_with_and_without_drawn_epochs() -> None:
         tree = OmegaConf.create({"trainer": {"max_epochs": 352}})
         tree.schedule = OmegaConf.merge(OmegaConf.load(SCHEDULE), changes)
         node = OmegaConf.to_container(tree, resolve=True)["schedule"]  # pyright: ignore
-        parser = jsonargparse.ArgumentParser()
-        parser.add_subclass_arguments(MultiStep, "schedule")
-        parsed = parser.parse_object({"schedule": config.to_class_path(node)})
-        for built in (instantiate(node, _convert_="all"), parser.instantiate(parsed)["schedule"]):
+        for built in built_by_both(node, MultiStep):
             assert built(step, 352) == factor
+
+
+@pytest.mark.parametrize("recipe", ["hcl_al", "hcl_al_ct", "hcl_al_mr"])
+def test_lesions_of_ones_own_with_and_without_pet(recipe: str, tmp_path: Path) -> None:
+    overrides = ["data=lesions", f"data/recipe={recipe}", f"paths.raw={tmp_path}"]
+    tree = config.resolve(config.compose(overrides, "prepare"))
+    config.check_keys(tree)
+    built, twin = built_by_both(tree["data"], VolumeDataModule)
+    assert built.source.describe() == twin.source.describe()
+    assert built.recipe.describe() == twin.recipe.describe()
+    assert built.recipe.companions == ("pet", "lesion_mask")[recipe != "hcl_al" :]

@@ -161,6 +161,23 @@ def test_a_lesion_smaller_than_the_spacing_is_not_lost(place) -> None:
         assert found.mask.any()
 
 
+@pytest.mark.parametrize("label", [0, 3])
+def test_a_lesion_smaller_than_half_the_spacing_is_marked_in_its_middle(label: int) -> None:
+    mask = np.zeros((16, 16, 16), np.uint8)
+    mask[7, 9, 5] = 3
+    volume = Volume.of_array(mask, MASK_AFFINE)
+    box = np.array([5.0, 9.0, 7.0, 1.0, 1.0, 1.0])
+    frame = Frame(np.full(3, -3.0), np.full(3, 6.0), (4, 4, 4), np.eye(3))
+    found = lesion_channel(volume, frame, box, label=label)
+    assert found.match == "centre" and np.argwhere(found.mask).tolist() == [[1, 2, 2]]
+    published = lesion_channel(volume, frame, box, label=label, compat="published")
+    assert published.match == "none" and not published.mask.any()
+    # nothing is made up where the mask has nothing, or the patch does not reach
+    for center in ([11.0, 9.0, 7.0], [500.0, 9.0, 7.0]):
+        box[:3] = center
+        assert lesion_channel(volume, frame, box, label=label).match == "none"
+
+
 def test_by_label_only_that_lesion_is_marked() -> None:
     mask = np.zeros((16, 16, 16), np.uint8)
     mask[6:9, 6:9, 6:8], mask[6:9, 6:9, 8:10] = 1, 2
@@ -239,14 +256,26 @@ def test_senseless_augmentation_is_refused(options, message) -> None:
 def test_lesions_of_a_mask_without_a_table() -> None:
     mask = np.zeros((8, 8, 8), np.uint8)
     mask[1, 1, 1], mask[4:6, 2, 2:4], mask[4:6, 2, 4] = 9, 3, 5  # the last two touch
-    mask[7, 7, 7], mask[7, 7, 0] = 4, 4  # one value, two components
     affine = np.diag([-1.0, -2.0, 3.0, 1.0])
-    right = lesions_in_mask(mask, affine)
-    assert [lesion.label for lesion in right] == [3, 0, 0, 5, 9]
+    right, kept = lesions_in_mask(mask, affine)
+    assert [lesion.label for lesion in right] == [3, 5, 9] and kept is mask
     assert right[0].box_mm == (2.5, 4.0, 13.5, 2.0, 2.0, 6.0)
-    assert right[4].box_mm == (1.0, 2.0, 3.0, 1.0, 2.0, 3.0)
-    published = lesions_in_mask(mask, affine, compat="published")
-    assert [lesion.label for lesion in published] == [1, 2, 3, 4]  # numbers, not values
+    assert right[2].box_mm == (1.0, 2.0, 3.0, 1.0, 2.0, 3.0)
+    published, kept = lesions_in_mask(mask, affine, compat="published")
+    assert [lesion.label for lesion in published] == [1, 2] and kept is mask  # numbers, not values
     assert published[0].box_mm == (1.5, 3.0, 4.5, 1.0, 2.0, 3.0)  # half a voxel too far
-    flipped = lesions_in_mask(mask[:, :, ::-1], affine @ np.diag([-1.0, 1, 1, 1]))
-    assert flipped[4].box_mm == (-6.0, 2.0, 3.0, 1.0, 2.0, 3.0)
+    flipped, _ = lesions_in_mask(mask[:, :, ::-1], affine @ np.diag([-1.0, 1, 1, 1]))
+    assert flipped[2].box_mm == (-6.0, 2.0, 3.0, 1.0, 2.0, 3.0)
+
+
+def test_components_of_one_value_are_told_apart_by_their_numbers() -> None:
+    """A voxel in the middle of a ring, whose box holds it: by boxes the ring would be marked."""
+    mask = np.zeros((9, 9, 9), np.uint8)
+    mask[1:8, 1:8, 4] = 1
+    mask[2:7, 2:7, 4], mask[4, 4, 4] = 0, 1
+    (one, other), numbered = lesions_in_mask(mask, np.diag([-1.0, -1.0, 1.0, 1.0]))
+    assert [one.label, other.label] == [1, 2] and set(np.unique(numbered)) == {0, 1, 2}
+    volume = Volume.of_array(numbered, MASK_AFFINE)
+    frame = frame_around(np.array(other.box_mm[:3]), np.full(3, 1.0), (8, 8, 8))
+    found = lesion_channel(volume, frame, np.array(other.box_mm), label=other.label)
+    assert np.argwhere(found.mask).tolist() == [[4, 4, 4]]

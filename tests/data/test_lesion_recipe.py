@@ -117,6 +117,17 @@ def test_published_patches_differ_and_so_does_the_hash(study: Scan) -> None:
     assert published["lesion_fine"][2].any() and not right["lesion_fine"][2].any()
 
 
+def test_what_is_stored_does_not_depend_on_how_patches_are_cut() -> None:
+    stored = recipe_of().stored_hash
+    wide = PatchChannel("image", 0.0, 500.0)
+    same = (recipe_of(coarse=None), recipe_of(compat="published"), recipe_of(wide, PET, LESION))
+    assert {recipe.stored_hash for recipe in same} == {stored}
+    assert len({recipe.hash for recipe in same}) == 3
+    measured = PatchChannel("image", None, None)
+    for other in (recipe_of(CT), recipe_of(pet_dtype="float32"), recipe_of(measured, PET, LESION)):
+        assert other.stored_hash != stored
+
+
 def test_a_sample_without_a_lesion_says_what_to_set(study: Scan) -> None:
     with pytest.raises(ValueError, match="EachLesion"):
         inputs_of(recipe_of(), study, target=None)
@@ -137,11 +148,19 @@ def replaced(study: Scan, name: str, array: np.ndarray, corner: float = -1.0) ->
     return scan_of(study.array, 1.0, 0.0, companions=companions)
 
 
+def of_ct(study: Scan, array: np.ndarray) -> Scan:
+    return scan_of(array, 1.0, 0.0, companions=study.companions)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda s: replaced(s, "pet", np.full((9,) * 3, 9e4, np.float32)), "activity, not SUV"),
         (lambda s: replaced(s, "pet", np.zeros((9,) * 3, np.float32)), "nothing above 0"),
+        (lambda s: replaced(s, "pet", np.full((9,) * 3, -900.0, np.float32)), "is this the CT"),
+        (lambda s: of_ct(s, s.array - s.array.min()), "raw numbers|lowest value is"),
+        (lambda s: of_ct(s, (s.array > 0).astype(np.float32)), "runs from 0 to 1: these are grey"),
+        (lambda s: of_ct(s, np.clip(s.array, 0, 255).astype(np.uint8)), "not HU"),
         (lambda s: replaced(s, "pet", np.ones((9,) * 3, np.float32), 500.0), "do not meet"),
         (lambda s: replaced(s, "lesion_mask", np.full((9,) * 3, 0.5, np.float32)), "fractions"),
         (lambda s: replaced(s, "lesion_mask", np.full((9,) * 3, -1, np.int16)), "from -1 to -1"),
@@ -157,6 +176,20 @@ def replaced(study: Scan, name: str, array: np.ndarray, corner: float = -1.0) ->
 def test_volumes_that_cannot_be_right(study: Scan, spoil, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         recipe_of().prepare(spoil(study))
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (np.full((9,) * 3, 80.0, np.float32), "80: is this SUV"),
+        (np.ones((9,) * 3, np.uint8), "whole"),
+    ],
+)
+def test_unusual_uptake_is_told(study: Scan, caplog, values: np.ndarray, told: str) -> None:
+    recipe_of().prepare(study)
+    assert not caplog.messages
+    recipe_of().prepare(replaced(study, "pet", values))
+    assert told in caplog.messages[0]
 
 
 def test_many_lesions_need_larger_integers(study: Scan) -> None:

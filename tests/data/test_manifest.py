@@ -15,26 +15,26 @@ from medvlp.data.manifest import Manifest, is_prepared, write_manifest
 LABELS = ("Lung nodule", "Cardiomegaly", "study_id")  # a label may be called like a column
 
 
+def scan(scan_id: str) -> dict[str, Any]:
+    return {
+        "scan_id": scan_id,
+        "shape": [5, 15, 12],
+        "raw_shape": [12, 10, 8],
+        "raw_spacing_mm": [2.0, 1.5, 0.7],
+        "raw_orientation": "SPL",
+        "modality": "CT",
+        "range": [-1000.5, 80.0],
+        "affine": np.eye(4).tolist(),
+        "note": "größer",
+    }
+
+
 def row(number: int, num_scans: int = 2) -> dict[str, Any]:
-    scans = [
-        {
-            "scan_id": f"s{number}_{index}",
-            "shape": [5, 15, 12],
-            "raw_shape": [12, 10, 8],
-            "raw_spacing_mm": [2.0, 1.5, 0.7],
-            "raw_orientation": "SPL",
-            "modality": "CT",
-            "range": [-1000.5, 80.0],
-            "affine": np.eye(4).tolist(),
-            "note": "größer",
-        }
-        for index in range(num_scans)
-    ]
     return {
         "study_id": f"s{number}",
         "patient_id": f"p{number // 2}",
         "split": "train" if number % 4 else "test",
-        "scans": scans,
+        "scans": [scan(f"s{number}_{index}") for index in range(num_scans)],
         "texts": {"findings": "A nodule, 3 mm.\nNo effusion.", "impression": "Nodule"},
         "labels": {name: (number + k) % 3 - 1 for k, name in enumerate(LABELS)},
         "metadata": {"sex": "F", "age": "50"} if number % 2 else {},

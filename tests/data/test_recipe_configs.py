@@ -4,11 +4,10 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
-from jsonargparse import ArgumentParser
 from omegaconf import OmegaConf
 
 from medvlp import config
+from tests.both_builders import built_by_both
 
 CONF = config.config_dir()
 NAMES = sorted(path.stem for path in (CONF / "data" / "recipe").glob("*.yaml"))
@@ -21,10 +20,7 @@ def test_hydra_and_lightning_build_the_same_recipe(name: str) -> None:
     tree: Any = OmegaConf.to_container(composed, resolve=True)
     if "weights" in (encoder := tree["recipe"].get("slice_encoder") or {}) and encoder["weights"]:
         encoder["known_hash"] = "0" * 16  # the file is the user's
-    hydra = instantiate(tree["recipe"], _convert_="all")
-    parser = ArgumentParser()
-    parser.add_subclass_arguments(type(hydra), "recipe")
-    lightning = parser.instantiate(parser.parse_object(config.to_class_path(tree))).recipe
+    hydra, lightning = built_by_both(tree["recipe"])
     assert type(lightning) is type(hydra)
     assert lightning.describe() == hydra.describe()
     assert lightning.hash == hydra.hash

@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hydra.utils import instantiate
-from jsonargparse import ArgumentParser
 from omegaconf import OmegaConf
 
 from medvlp import config
 from medvlp.data.texts import TextSampler
+from tests.both_builders import built_by_both
 
 FILES = sorted((config.config_dir() / "data" / "texts").glob("*.yaml"))
 TOKENIZER = "medvlp.text.tokenizers.WordPieceTokenizer"
@@ -23,11 +22,7 @@ def test_every_option_makes_texts(file: Path) -> None:
     tree: Any = OmegaConf.to_container(OmegaConf.merge(beside, OmegaConf.load(file)), resolve=True)
     del tree["tokenizer"]
     config.check_keys(tree)
-    sampler = instantiate(tree, _convert_="all")
-    parser = ArgumentParser()
-    parser.add_subclass_arguments(TextSampler, "texts")
-    parsed = parser.parse_object({"texts": config.to_class_path(tree)})
-    twin = parser.instantiate(parsed).texts
+    sampler, twin = built_by_both(tree, TextSampler)
     ours, theirs = (one(SECTIONS, np.random.default_rng(0)) for one in (sampler, twin))
     assert ours == theirs
     number = {

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 from hydra.utils import instantiate
-from jsonargparse import ArgumentParser
 
 from medvlp import config
 from medvlp.data.caption_choice import MultiCaption
@@ -17,6 +16,7 @@ from medvlp.data.mixing import Component, Mixed, Mixture
 from medvlp.data.sampling import GlobalBatchSampler
 from medvlp.data.shard_images import ShardImages
 from medvlp.data.shard_index import expand_range
+from tests.both_builders import built_by_both
 
 MIXTURES = sorted((config.config_dir() / "data" / "mixture").glob("*.yaml"))
 
@@ -28,15 +28,8 @@ def tree_of(*overrides: str) -> dict[str, Any]:
     return tree["data"]
 
 
-def twins_of(tree: dict[str, Any]) -> list[ImageDataModule]:
-    parser = ArgumentParser()
-    parser.add_subclass_arguments(ImageDataModule, "data")
-    parsed = parser.parse_object({"data": config.to_class_path(tree)})
-    return [instantiate(tree, _convert_="all"), parser.instantiate(parsed)["data"]]
-
-
 def test_hydra_and_lightning_build_the_same() -> None:
-    modules = twins_of(tree_of())
+    modules = built_by_both(tree_of(), ImageDataModule)
     for module in modules:
         assert isinstance(module, ImageDataModule) and isinstance(module.texts, MultiCaption)
         assert [len(module.sets[split]) for split in ("train", "val", "test")] == [13, 13, 0]
@@ -48,7 +41,7 @@ def test_hydra_and_lightning_build_the_same() -> None:
 def test_every_mixture_fits_the_components(file: Path) -> None:
     tree = tree_of(f"data/mixture={file.stem}")
     few = tree | {"train": tree["train"][:1], "val": []}
-    hydra, lightning = (module.mixture for module in twins_of(few))
+    hydra, lightning = (module.mixture for module in built_by_both(few, ImageDataModule))
     assert hydra.describe() == lightning.describe()
     components = [
         Component(images["images"]["name"], images["images"]["modality"], np.repeat([0, 1], 30))

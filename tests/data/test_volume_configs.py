@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import jsonargparse
 import pytest
-from hydra.utils import instantiate
 
 from medvlp import config
 from medvlp.data.ct_recipe import CTRecipe
 from medvlp.data.volume_datamodule import VolumeDataModule
+from tests.both_builders import built_by_both
 
 
 @pytest.mark.parametrize("name", ["ct_rate", "folder", "phantom/ct_rate"])
@@ -19,11 +18,7 @@ def test_configs_build_by_hydra_and_by_jsonargparse(
     overrides = [f"data={name}", f"data/recipe={recipe_name}", f"paths.raw={tmp_path}"]
     tree = config.resolve(config.compose(overrides, "prepare"))
     config.check_keys(tree)
-    built = instantiate(tree["data"], _convert_="all")
-    parser = jsonargparse.ArgumentParser()
-    parser.add_subclass_arguments(VolumeDataModule, "data")
-    parsed = parser.parse_object({"data": config.to_class_path(tree["data"])})
-    twin = parser.instantiate(parsed)["data"]
+    built, twin = built_by_both(tree["data"], VolumeDataModule)
     for module in (built, twin):
         assert isinstance(module, VolumeDataModule)
         assert isinstance(module.recipe, CTRecipe)
@@ -38,10 +33,6 @@ def test_batching_is_chosen_by_name(name: str, tmp_path: Path) -> None:
     overrides = ["data=ct_rate", f"+data/batching@data.batching={name}", f"paths.raw={tmp_path}"]
     tree = config.resolve(config.compose(overrides, "prepare"))
     config.check_keys(tree)
-    built = instantiate(tree["data"], _convert_="all").batching
-    parser = jsonargparse.ArgumentParser()
-    parser.add_subclass_arguments(VolumeDataModule, "data")
-    parsed = parser.parse_object({"data": config.to_class_path(tree["data"])})
-    twin = parser.instantiate(parsed)["data"].batching
+    built, twin = (one.batching for one in built_by_both(tree["data"], VolumeDataModule))
     assert built.describe() == twin.describe()
     assert built.describe()["kind"].lower() == name.replace("_", "")

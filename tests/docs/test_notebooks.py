@@ -7,6 +7,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.smoke.test_phantom_hcl_al import SMALL as HCL_AL
 from tests.smoke.test_phantom_hsenet import SMALL as HSENET
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,8 +19,9 @@ SHORT = {
     "unimed_twin.validation.num_test=1 unimed_twin.test.num_test=2 data.batch_size=32 "
     "trainer.max_steps=2 trainer.check_val_every_n_epoch=1",
     "hsenet": " ".join(HSENET),
+    "hcl_al": " ".join(HCL_AL),
 }
-PHANTOMS_ALONE = ["hsenet"]
+PHANTOMS_ALONE = ["hsenet", "hcl_al"]
 PROBE = "--shots 1 --fractions --draws 2 --resamples 50"
 
 

@@ -10,8 +10,8 @@ import pytest
 from medvlp.data.lesion_places import PlaceVocabulary
 from medvlp.data.lesion_table import LesionTable
 from medvlp.data.place_file import Place
-from medvlp.evaluation.localisation import Bootstrap, localisation_results
-from medvlp.evaluation.place_metrics import lesion_metrics
+from medvlp.evaluation.localisation import NamedPlaces
+from medvlp.evaluation.place_metrics import chance_scores, lesion_metrics
 from medvlp.evaluation.published_hcl_al import main, published_score, score_tables
 from medvlp.evaluation.results import Results
 
@@ -57,6 +57,26 @@ def tables(tmp_path: Path, predicted: str = PREDICTED) -> tuple[LesionTable, Les
     return LesionTable.read(tmp_path / "pred.csv"), LesionTable.read(tmp_path / "truth.csv")
 
 
+def test_what_a_guess_would_have() -> None:
+    rows = [guess(truth, []) for truth in (["Left apex", "Left base"], ["Left apex"], ["Dome"])]
+    scores = chance_scores([*rows, guess(["elsewhere"], [])], PLACES)
+    assert scores["top1_most_frequent"].tolist() == [1, 1, 0, 0]
+    assert scores["top1_uniform"].tolist() == [0.4, 0.2, 0.2, 0]
+    np.testing.assert_equal(scores["top1_within_coarse"], [1, 0.5, 1, np.nan])
+    assert scores["coarse_top1_most_frequent"].tolist() == [1, 1, 0, 0]
+    np.testing.assert_allclose(scores["coarse_top1_uniform"], [1 / 3, 1 / 3, 1 / 3, 0])
+
+
+def test_coarse_places_are_calibrated_too() -> None:
+    more = {"coarse_probabilities": [0.8], "size_mm": 9.0}
+    truths = (["Left apex"], ["Dome"])
+    rows = [guess(truth, [], ["Left lung"]) | more | {"probability": np.nan} for truth in truths]
+    macros, _ = NamedPlaces(PLACES).macros(rows, np.ones((1, 2)))
+    found = {macro.name: macro.figures for macro in macros}
+    assert "calibration" not in found
+    assert found["coarse_calibration"]["ece"].value == pytest.approx(0.3)
+
+
 def test_levels_of_the_tree() -> None:
     rows = [
         guess(["Left apex"], ["Left apex", "Right apex"], ["Left lung"]),
@@ -80,9 +100,11 @@ def test_levels_of_the_tree() -> None:
 
 def test_rare_names_count_as_much_as_common_ones() -> None:
     rows = [guess(["Left apex"], ["Left apex"])] * 3 + [guess(["Dome"], ["Left apex"])]
-    ids = [{"sample_id": str(i), "patient_id": "p", "recipe_hash": ""} for i in range(4)]
+    ids = [
+        {"sample_id": str(i), "patient_id": "p", "recipe_hash": "", "scores": []} for i in range(4)
+    ]
     full = [row | one | {"size_mm": 5.0} for row, one in zip(rows, ids, strict=True)]
-    metrics = localisation_results(full, PLACES, bootstrap=Bootstrap(5)).metrics()
+    metrics = NamedPlaces(PLACES, num_resamples=5).compute(full).metrics()
     assert metrics["localisation_top1"] == 0.75
     assert metrics["localisation_top1_mean_over_names"] == 0.5
     assert metrics["region: Pelvis_top1"] == 0
@@ -93,7 +115,7 @@ def test_rare_names_count_as_much_as_common_ones() -> None:
 def test_a_published_table_is_scored(tmp_path: Path) -> None:
     predicted, truth = tables(tmp_path)
     assert published_score(predicted, truth) == (4, 2, 0.5)
-    results = score_tables(predicted, truth, PLACES, bootstrap=Bootstrap(10))
+    results = score_tables(predicted, truth, PLACES, num_resamples=10)
     metrics = results.metrics()
     assert metrics["coverage_matched"] == 0.5
     assert metrics["localisation_laterality_error"] == 0.5
@@ -106,7 +128,7 @@ def test_a_published_table_is_scored(tmp_path: Path) -> None:
 def test_a_table_of_the_coarse_stage_has_figures_of_coarse_places(tmp_path: Path) -> None:
     lines = [",".join(line.split(",")[:7]) for line in PREDICTED.splitlines()[:2]]
     table = "\n".join([f"{lines[0]},coarse_labels", f'{lines[1]},"Left lung,Bladder"'])
-    metrics = score_tables(*tables(tmp_path, table), PLACES, bootstrap=Bootstrap(3)).metrics()
+    metrics = score_tables(*tables(tmp_path, table), PLACES, num_resamples=3).metrics()
     assert metrics["localisation_coarse_top1"] == 1
     assert "localisation_top1" not in metrics
 
@@ -128,7 +150,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         ('"Apex,Apex"', "Apex", "the three lists belong together"),
         ('"Apex,Apex"', '"Apex,Tip"', "'Tip' is not a fine word of 'Left lung'"),
         ('"Right lung,Left lung","Apex', '"Right lung,Left long","Apex', "mean 'Left lung'"),
-        ("b/", "b/x", "none of 4 lesions has a true place"),
+        ("b/", "b/x", "none of 4 samples counts, all are without a true place"),
     ],
 )
 def test_tables_that_cannot_be_scored(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -137,8 +159,18 @@ def test_tables_that_cannot_be_scored(tmp_path: Path, old: str, new: str, messag
         score_tables(*tables(tmp_path, text or PREDICTED.replace(old, new)), PLACES)
 
 
+def test_coarse_probabilities_of_a_table_are_calibrated(tmp_path: Path) -> None:
+    table = PREDICTED.replace(LISTS, f"{LISTS},coarse_probs").replace(
+        '"0.6,0.3",', '"0.6,0.3","0.9,0.1",'
+    )
+    table = table.replace("Dome,1.0,", "Dome,1.0,1.0,")
+    metrics = score_tables(*tables(tmp_path, table), PLACES, num_resamples=3).metrics()
+    # 0.9 for the wrong side, and 1 for what is right
+    assert metrics["coarse_calibration_ece"] == pytest.approx(0.45)
+
+
 def test_unknown_true_names_come_with_the_nearest() -> None:
     row = guess(["Left apx"], ["Dome"]) | {"sample_id": "1", "patient_id": "p"}
-    row |= {"recipe_hash": "", "size_mm": 5.0}
-    (note,) = localisation_results([row], PLACES, bootstrap=Bootstrap(2)).notes
+    row |= {"recipe_hash": "", "scores": [], "size_mm": 5.0}
+    (note,) = NamedPlaces(PLACES, num_resamples=2).compute([row]).notes
     assert "'Left apx' (1 lesions; did you mean 'Left apex'?)" in note

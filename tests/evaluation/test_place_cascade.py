@@ -87,18 +87,19 @@ def test_the_coarse_stage_alone_and_places_that_are_none() -> None:
         PlaceCascade(PLACES, 0)
 
 
-def test_texts_are_embedded_in_parts() -> None:
+def test_texts_of_like_length_are_embedded_together() -> None:
     seen: list[list[str]] = []
 
     def tokenizer(texts: list[str]) -> Tokens:
         seen.append(texts)
-        ids = torch.tensor([[len(text)] for text in texts])
-        return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
+        lengths = torch.tensor([[len(text)] for text in texts])
+        return Tokens(lengths.expand(-1, 20), torch.arange(20) < lengths)
 
-    rows = embed_words(
-        PLACES, ["Left lung", "Pelvis"], tokenizer, lambda t: t.input_ids.float(), batch_size=1
-    )
-    assert seen == [["in the left lung"], ["in the pelvis"]]
+    def embed(tokens: Tokens) -> torch.Tensor:
+        return tokens.input_ids[:, :1].float()
+
+    rows = embed_words(PLACES, ["Left lung", "Pelvis"], tokenizer, embed, batch_size=1)
+    assert seen[1:] == [["in the pelvis"], ["in the left lung"]]
     assert rows.tolist() == [[16.0], [13.0]]
     with pytest.raises(ValueError, match="without a description of 'Apex'"):
         embed_words(PLACES, ["Apex"], tokenizer, lambda t: t.input_ids.float())

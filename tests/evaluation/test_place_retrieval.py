@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from medvlp.evaluation.cascade_retrieval import CascadeRetrieval
 from medvlp.evaluation.localisation import Localisation
 from medvlp.evaluation.place_cascade import PlaceAnswer
 from medvlp.evaluation.place_retrieval import PlaceRetrieval
@@ -23,14 +24,14 @@ def embed(tokens: Tokens) -> torch.Tensor:
     return torch.eye(4)[tokens.input_ids[:, 0]]
 
 
-def batch_of(*lesions: tuple[str, str]) -> Any:
+def batch_of(*lesions: tuple[str, str], **more: Any) -> Any:
     names = [f"s/{number}" for number in range(len(lesions))]
     target = [
         {"box_mm": [0.0, 0.0, 0.0, 9.0, 9.0, 9.0], "place": place, "coarse": coarse}
         for place, coarse in lesions
     ]
     ids = {"sample_id": names, "patient_id": names, "study_id": names}
-    return {**ids, "recipe_hash": "r", "target": target}
+    return {**ids, "recipe_hash": "r", "target": target, **more}
 
 
 @pytest.fixture
@@ -44,9 +45,11 @@ def files(tmp_path: Path) -> tuple[str, str]:
 def measure(
     files: tuple[str, str], level: Any, image: torch.Tensor, batch: Any, **options: Any
 ) -> Any:
-    evaluation = PlaceRetrieval(
-        files[0], tokenizer, level=level, descriptions=files[1], num_resamples=5, **options
-    )
+    options |= {"descriptions": files[1], "num_resamples": 5}
+    if level == "both":
+        evaluation = CascadeRetrieval(files[0], tokenizer, **options)
+    else:
+        evaluation = PlaceRetrieval(files[0], tokenizer, level=level, **options)
     evaluation.prepare(embed, torch.zeros(1), torch.device("cpu"))
     evaluation.update(image, batch)
     return evaluation.compute(evaluation.rows() * 2)
@@ -78,17 +81,37 @@ def test_the_fine_stage_after_the_answers_of_the_coarse_one(
     table.write_text('sample_id,coarse_labels,coarse_probs\ns/0,"B,A","0.9,0.1"\n')
     image = torch.tensor([[0, 0, 0.1, 0.9], [0, 0, 0.1, 0.9]])
     batch = batch_of(("Ay", "A"), ("", ""))  # of the second there is no answer: it has no place
-    results = measure(files, "fine", image, batch, coarse=str(table))
+    results = measure(files, "both", image, batch, coarse=str(table))
     assert results.protocol == "localisation/cascade"
     assert results.metrics()["localisation_top1"] == 1
     assert results.metrics()["localisation_coarse_top1"] == 0
     assert results.predictions[0]["coarse_probs"] == "0.9,0.1"
-    first = measure(files, "fine", image, batch, coarse=str(table), top_k=1)
+    first = measure(files, "both", image, batch, coarse=str(table), top_k=1)
     assert first.predictions[0]["pred"] == "Bx"
     with pytest.raises(ValueError, match=r"lacks the lesion s/1; .*splits\.test=all"):
-        measure(files, "fine", image, batch_of(("Ay", "A"), ("Ax", "A")), coarse=str(table))
-    with pytest.raises(ValueError, match="the coarse stage has none before it"):
-        measure(files, "coarse", image, batch, coarse=str(table))
+        measure(files, "both", image, batch_of(("Ay", "A"), ("Ax", "A")), coarse=str(table))
+    with pytest.raises(ValueError, match=r"set evaluation\.cascade\.coarse to its predictions"):
+        measure(files, "both", image, batch)
+
+
+def test_the_cascade_knows_the_sex_and_may_average_with_the_coarse_stage(
+    files: tuple[str, str], tmp_path: Path
+) -> None:
+    table = tmp_path / "predictions.csv"
+    table.write_text('sample_id,coarse_labels,coarse_probs\ns/0,"B,A","0.9,0.1"\n')
+    one = torch.tensor([[0, 0, 0.1, 0.101]])  # the fine stage has y 52 to x 48
+    batch = batch_of(("Ay", "A"))
+    assert measure(files, "both", one, batch, coarse=str(table)).predictions[0]["pred"] == "Ay"
+    fused = measure(files, "both", one, batch, coarse=str(table), fusion_threshold=0.9)
+    assert fused.predictions[0]["pred"] == "Bx"
+
+    women = {"x": "Ax", "y": {"name": "Ay", "sex": "F"}}
+    tree = {"places": {"Chest": {"A": women, "B": {"x": "Bx"}}}}
+    Path(files[0]).write_text(json.dumps(tree))
+    for sex, named in (("F", "Ay"), ("female", "Ay"), ("", "Ay"), ("M", "Bx"), ("male", "Bx")):
+        batch = batch_of(("Ay", "A"), metadata=[{"sex": sex}])
+        found = measure(files, "both", one, batch, coarse=str(table))
+        assert found.predictions[0]["pred"] == named
 
 
 def test_answers_of_a_cascade(files: tuple[str, str]) -> None:

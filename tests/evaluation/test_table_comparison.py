@@ -1,4 +1,4 @@
-"""Two runs of retrieval, or of generated texts, on the same samples."""
+"""Two runs of retrieval, generated texts or places, on the same samples."""
 
 import csv
 import json
@@ -69,6 +69,33 @@ def test_two_runs_of_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "| kind_presence | accuracy | 1.000 | 0.500 | +0.500 [" in told
     # ROUGE-L of "lung" against "left lung": 2 * 1 * (1/2) / (1 + 1/2) = 2/3
     assert "| text | rougeL | 1.000 | 0.556 |" in told
+
+
+def write_places(folder: Path, names: list[str], truth: list[str]) -> Path:
+    (folder / "cascade").mkdir(parents=True)
+    with (folder / "cascade/predictions.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sample_id", "patient_id", "GT", "pred"])
+        rows = zip(truth, names, strict=True)
+        writer.writerows([f"s{i}", f"p{i}", *row] for i, row in enumerate(rows))
+    (folder / "cascade/results.json").write_text("{}")
+    return folder
+
+
+def test_two_runs_of_places(tmp_path: Path) -> None:
+    truth = ["Liver", "Liver,Spleen", "Heart", "Heart"]
+    better = write_places(tmp_path / "a", ["Liver", "Spleen", "Heart", "Liver"], truth)
+    worse = write_places(tmp_path / "b", ["Liver", "Heart", "Heart", "Liver"], truth)
+    pairs = compare_tables((better, worse), num_resamples=50).groups["localisation"]
+    assert (pairs["top1"].first.value, pairs["top1"].second.value) == (3 / 4, 2 / 4)
+    # Liver 2 of 2, Heart 1 of 2; and 1 of 2 each
+    assert pairs["top1_mean_over_names"].difference.value == 0.25
+    other = write_places(tmp_path / "c", ["Liver"] * 4, ["Liver"] * 4)
+    with pytest.raises(ValueError, match="other true places"):
+        compare_tables((better, other))
+    nameless = write_places(tmp_path / "d", [""] * 4, truth)
+    with pytest.raises(ValueError, match="a coarse stage names no places"):
+        compare_tables((nameless, nameless))
 
 
 def test_two_runs_of_reports(tmp_path: Path) -> None:

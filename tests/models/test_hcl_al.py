@@ -145,3 +145,32 @@ def test_wrong_places_reach_the_loss(tmp_path: Path) -> None:
     plain = replace(units[1][0], negatives=())
     with pytest.raises(ValueError, match="between 0 and 3 wrong ones"):
         Collate(ClipTokenizer(), "hash")([sample(0, units[0]), sample(1, [plain])])
+
+
+@pytest.mark.parametrize(
+    "tower",
+    [
+        BasicNet(SIZE, base_channels=2),
+        ResidualNet(SIZE, base_channels=2),
+        DenseNet(2, (2, 1), stem_channels=4),
+        LesionViT(SIZE, (8, 8, 8), width=12, depth=1, num_heads=2, mlp_dim=8),
+    ],
+    ids=lambda tower: type(tower).__name__,
+)
+def test_the_encoder_for_inference_agrees_and_leaves_the_model_alone(tower: nn.Module) -> None:
+    model = make_model(tower)
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm3d):  # as after training
+            nn.init.normal_(part.running_mean, 0.0, 0.5)  # type: ignore[arg-type]
+            nn.init.uniform_(part.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+            nn.init.normal_(part.bias, 0.0, 0.2)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    patches = torch.randn(3, 3, *SIZE)
+    with torch.inference_mode():
+        expected = model.eval().embed_lesion(patches)
+        encoder = model.lesion_encoder()
+        found = encoder(patches.contiguous(memory_format=torch.channels_last_3d))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    kinds = {type(part) for part in encoder.modules()}
+    assert nn.BatchNorm3d not in kinds or isinstance(tower, DenseNet)  # some come before a ReLU

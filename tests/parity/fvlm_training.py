@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medvlp.checkpoints.adapter import to_published
 from medvlp.checkpoints.fvlm import FVLM_TABLE
@@ -80,17 +80,21 @@ def train_step(case: Case) -> None:
         if f"pids_{k}" in case.outputs:
             found[f"pids_{k}"] = output["present"][:, k].nonzero().flatten()
             found[f"roi_{k}"] = pooled[found[f"pids_{k}"], k]
-    gradients = {
-        name: torch.zeros_like(weight) if weight.grad is None else weight.grad
-        for name, weight in model.named_parameters()
-    }
-    published = to_published(gradients, FVLM_TABLE)
-    found |= {f"grad.{name}": gradient for name, gradient in published.items()}
+    found |= _gradients(model)
     _compare(case, "", {name: found[name] for name in case.outputs if name in found})
     abnormal = torch.tensor([text.abnormal for text in texts]).reshape(len(mask), len(organs))
     case.compared.add("organ_abnormal_flags")
     assert torch.equal(abnormal, inputs["organ_abnormal_flags"].bool())
     case.assert_all_compared()
+
+
+def _gradients(model: nn.Module) -> dict[str, Tensor]:
+    gradients = {
+        name: torch.zeros_like(weight) if weight.grad is None else weight.grad
+        for name, weight in model.named_parameters()
+    }
+    published = to_published(gradients, FVLM_TABLE)
+    return {f"grad.{name}": gradient for name, gradient in published.items()}
 
 
 @handles("fvlm", "lr_schedule")

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import nn
 
 from medvlp.checkpoints.files import open_weights
-from medvlp.checkpoints.hcl_al_facts import stored_recipe
+from medvlp.checkpoints.hcl_al_container import stored_recipe
 from medvlp.checkpoints.systems import load_weights
 from medvlp.data.lesion_places import PlaceVocabulary
 from medvlp.data.lesion_table import BOX_COLUMNS

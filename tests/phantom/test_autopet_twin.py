@@ -18,6 +18,7 @@ from medvlp.data.preparation import prepare_dataset
 from medvlp.data.sampling import EachLesion
 from medvlp.data.volume_dataset import SampleKey, VolumeDataset
 from medvlp.phantom.autopet import write_autopet_twin
+from medvlp.phantom.autopet_plan import place_list, plan_cases
 from medvlp.phantom.autopet_source import PhantomAutoPET
 from medvlp.phantom.twin_parameters import TwinParameters
 from medvlp.phantom.whole_body import ORGANS
@@ -118,6 +119,19 @@ def test_lesions_are_hot_and_where_their_place_is(twin: Path, truth) -> None:
                 assert (x > 0) == (side == "Left")
             between += len(lesion["places"]) == 2
     assert np.mean(hot) > 0.85 and between
+
+
+def test_a_lesion_between_two_places_is_not_in_a_third() -> None:
+    spine = [place for place in place_list() if place["coarse"] == "Spine"]
+    found = 0
+    for case in plan_cases(TwinParameters(**{**SIZES, "num_train": 300})):
+        for lesion in case.lesions:
+            if "Lumbar vertebrae" in lesion.names and len(lesion.names) == 2:
+                height = lesion.center[0] / case.body.scale[0]
+                nearest = sorted(spine, key=lambda place: abs(height - place["center"][0]))
+                assert {place["name"] for place in nearest[:2]} == set(lesion.names)
+                found += 1
+    assert found
 
 
 def test_hard_cases_are_hard(twin: Path, truth) -> None:

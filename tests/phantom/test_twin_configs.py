@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from jsonargparse import ArgumentParser
 from omegaconf import OmegaConf
 
 from medvlp import config
+from tests.both_builders import built_by_both
 
 CONF = str(config.config_dir())
 NAMES = ("ct_rate_fixed", "rad_chestct", "bimcv_r", "radgenome", "folder")
@@ -42,10 +42,6 @@ def test_a_twin_becomes_batches(name: str, tmp_path: Path) -> None:
 def test_sources_are_built_by_jsonargparse_too(name: str, tmp_path: Path) -> None:
     composition = composed(name, f"paths.raw={tmp_path}")
     tree: Any = OmegaConf.to_container(composition.data.source, resolve=True)
-    hydra = instantiate(tree, _convert_="all")
-    parser = ArgumentParser()
-    parser.add_subclass_arguments(type(hydra), "source")
-    parsed = parser.parse_object(config.to_class_path({"source": tree}))
-    lightning = parser.instantiate(parsed).source
+    hydra, lightning = built_by_both(tree)
     assert type(lightning) is type(hydra)
     assert lightning.describe() == hydra.describe()

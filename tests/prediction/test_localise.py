@@ -1,7 +1,5 @@
 """The command that names the places of lesions, from files to files, with small random models."""
 
-import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,75 +7,25 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from medvlp import localise
-from medvlp.checkpoints.adapter import to_published
-from medvlp.checkpoints.hcl_al_rules import HCL_AL
-from medvlp.models.hcl_al import HCLAL
 from medvlp.prediction.lesion_stage import load_stage
-from medvlp.text.clip_transformer import ClipTextTransformer
-from medvlp.vision.volume_cnn import BasicNet, DenseNet
 
 from .conftest import write_checkpoint
-
-SHAPE, SPACING = (20, 30, 30), (8.0, 6.0, 6.0)
-BESIDE: dict[str, Any] = {
-    "net": "ClipText_Fc_BasicNet",
-    "spacing": [3, 3, 3],
-    "crop_size": [32, 16, 16],
-    "crop_normalizers": [
-        {"type": 0, "mean": 40, "stddev": 200, "clip": True},
-        {"type": 0, "mean": 3, "stddev": 3, "clip": False},
-        {"type": 0, "mean": 0, "stddev": 1, "clip": False},
-    ],
-    "interpolation": ["linear", "linear", "nn"],
-    "lesion_idx": [2],
-    "sample_method": "fixed_length",
-}
-
-
-def published(path: Path, vision: Any = None, **beside: Any) -> Path:
-    """Write a model as the published ones are."""
-    torch.manual_seed(0)
-    vision = BasicNet([32, 16, 16], base_channels=1) if vision is None else vision
-    text = ClipTextTransformer(49408, 77, width=4, depth=1, num_heads=1, embed_dim=6)
-    projections = {"image_projection": nn.Linear(vision.embed_dim, 6), "text_fc": nn.Linear(6, 6)}
-    model = HCLAL(vision, text, **projections)
-    weights = {f"module.{k}": v for k, v in to_published(model.state_dict(), HCL_AL).items()}
-    torch.save({"state_dict": weights, **BESIDE, **beside}, path)
-    return path
+from .lesion_files import outputs, write_published, write_study
 
 
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("stages")
     coarse = write_checkpoint(folder / "coarse.ckpt", {}, experiment="hcl_al_coarse")
-    fine = published(folder / "params.pth")
+    fine = write_published(folder / "params.pth")
     return ["--coarse", str(coarse), "--fine", str(fine), "--vocabulary", "phantom"]
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> list[str]:
-    """Write CT, SUV and a mask on a finer grid; world LPS is voxel times spacing."""
-    ct, suv = np.full(SHAPE, -1000, np.int16), np.full(SHAPE, 0.5, np.float32)
-    ct[:, 5:25, 5:25] = 40
-    mask = np.zeros((40, 60, 60), np.uint8)
-    mask[10:14, 20:26, 20:26], mask[30, 40, 40] = 1, 2
-    mask[20:22, 0:2, 0:2] = 3
-    paths: list[str] = []
-    for name, array, shrink in (("CT", ct, 1), ("SUV", suv, 1), ("SEG", mask, 2)):
-        d, h, w = (length / shrink for length in SPACING)
-        path = tmp_path / f"{name}.nii.gz"
-        nib.save(nib.Nifti1Image(array.T, np.diag([-w, -h, d, 1.0])), path)
-        paths.append(str(path))
-    return paths
-
-
-def outputs(folder: Path) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
-    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return rows, json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
+    return write_study(tmp_path)
 
 
 def test_every_component_of_a_mask_is_named_and_drawn(
@@ -163,6 +111,7 @@ def test_a_list_of_studies(study: list[str], stages: list[str], tmp_path: Path) 
         (["CT.nii.gz"], "1 files came; the models see image, pet, lesion_mask"),
         (["a", "b", "--point", "1", "1", "1", "--radius-mm", "0"], "above 0"),
         (["--list", "x.csv", "--point", "1", "1", "1"], "a list has boxes of its own"),
+        (["--list", "x.csv"], "x.csv is not there"),
     ],
 )
 def test_command_lines_that_cannot_be(
@@ -173,12 +122,8 @@ def test_command_lines_that_cannot_be(
 
 
 def test_files_that_are_no_such_stage(stages: list[str], tmp_path: Path) -> None:
-    coarse = Path(stages[1])
     with pytest.raises(ValueError, match="it is not the fine stage"):
-        load_stage(coarse, "fine")
-    dense = published(tmp_path / "dense.pth", DenseNet(2, (1,)), net="ClipText_Fc_DenseNet")
-    with pytest.raises(ValueError, match="a DenseNet with text tower CLIP"):
-        load_stage(dense, "fine")
+        load_stage(Path(stages[1]), "fine")
     torch.save({"state_dict": {"a": torch.zeros(1)}, "epoch": 1}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="neither weights of HCL-AL"):
+    with pytest.raises(ValueError, match="states no spacing"):
         load_stage(tmp_path / "other.pth", "fine")

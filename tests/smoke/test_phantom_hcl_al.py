@@ -28,6 +28,7 @@ def test_both_stages_from_nothing_to_the_table_of_the_cascade(tmp_path: Path) ->
     assert "all 3 stages have ended" in printed and "generated" not in printed
     for table in ("coarse/coarse", "answers/coarse", "fine/fine", "fine/cascade"):
         assert json.loads((run / table / "results.json").read_text())["macros"], table
+    assert len([*(tmp_path / "data/cache/phantom_autopet").iterdir()]) == 1  # prepared once
     held_out, answered, named = (
         read_table(run / table / "predictions.csv", ("sample_id", "coarse_labels"))
         for table in ("coarse/coarse", "answers/coarse", "fine/cascade")

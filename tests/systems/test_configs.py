@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 import torch
 from hydra.utils import instantiate
-from jsonargparse import ArgumentParser
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import OmegaConf
 
 from medvlp import config
 from medvlp.systems.contrastive import ContrastiveSystem
 from medvlp.systems.fsdp2 import FSDP2Strategy
+from tests.both_builders import built_by_both
 
 CONF = config.config_dir()
 TINY_MODEL = {
@@ -54,18 +54,14 @@ def _tree(loss: str, schedule: str) -> dict[str, Any]:
 def test_hydra_and_lightning_build_the_same_system(loss, schedule):
     tree = _tree(loss, schedule)
     config.check_keys(tree)
-    hydra: ContrastiveSystem = instantiate(tree, _convert_="all")
-    parser = ArgumentParser()
-    parser.add_subclass_arguments(ContrastiveSystem, "model")
-    parsed = parser.parse_object({"model": config.to_class_path(tree)})
-    jsonargparse: ContrastiveSystem = parser.instantiate(parsed).model
-    for system in (hydra, jsonargparse):
+    systems = built_by_both(tree, ContrastiveSystem)
+    assert type(systems[0].loss) is type(systems[1].loss)
+    for system in systems:
         optimizer = system._make_optimizer([{"params": [torch.nn.Parameter(torch.zeros(1))]}])
         assert isinstance(optimizer, torch.optim.AdamW)
         assert optimizer.defaults["lr"] == 1e-5 and optimizer.defaults["weight_decay"] == 0.2
         assert tuple(optimizer.defaults["betas"]) == (0.9, 0.98)
         assert system.schedule(0, 1000) == pytest.approx(1 / 377)
-        assert type(system.loss) is type(hydra.loss)
         assert system.no_decay == ("bn", "ln", "bias", "logit_scale")
         assert list(system.evaluations) == ["demo"]
 

@@ -8,7 +8,7 @@ import torch
 
 from medvlp.losses.contrastive import ClipLoss
 from tests.checkpoints.synthetic import TEXT, make_unimed_clip
-from tests.data.test_image_datamodule import module_of, write_set
+from tests.data.image_files import module_of, write_set
 from tests.systems.tiny import MeanScore, Record, ignore_advice, make_system, make_trainer
 
 

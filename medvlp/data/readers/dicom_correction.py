@@ -68,21 +68,26 @@ def resample_slices(
     even = np.empty((len(even_mm), *array.shape[1:]), array.dtype)
     above = np.clip(np.searchsorted(heights_mm, even_mm), 1, len(heights_mm) - 1)
     for index, height, out in zip(above, even_mm, even, strict=True):
-        below, distance = heights_mm[index - 1], heights_mm[index] - heights_mm[index - 1]
-        if abs(height - below) < _SAME_PLACE_MM:
-            out[:] = array[index - 1]
-        elif abs(height - heights_mm[index]) < _SAME_PLACE_MM:
-            out[:] = array[index]
-        else:
-            part = (height - below) / distance
-            mixed = array[index - 1] * (1 - part) + array[index] * part
-            out[:] = np.round(mixed) if array.dtype.kind in "iu" else mixed
+        both = slice(index - 1, index + 1)
+        out[:] = _between(array[both], heights_mm[both], height)
     mean_mm = (heights_mm[-1] - heights_mm[0]) / (len(heights_mm) - 1)
     per_mm = affine[:3, 2] / mean_mm
     moved = affine.copy()
     moved[:3, 2] = per_mm * (even_mm[-1] - even_mm[0]) / (len(even_mm) - 1)
     moved[:3, 3] += per_mm * (even_mm[0] - heights_mm[0])
     return even, moved
+
+
+def _between(slices: np.ndarray, heights_mm: np.ndarray, height: float) -> np.ndarray:
+    """Interpolate two slices; where one of them lies, it is taken as it is."""
+    below, above = heights_mm
+    if abs(height - below) < _SAME_PLACE_MM:
+        return slices[0]
+    if abs(height - above) < _SAME_PLACE_MM:
+        return slices[1]
+    part = (height - below) / (above - below)
+    mixed = slices[0] * (1 - part) + slices[1] * part
+    return np.round(mixed) if slices.dtype.kind in "iu" else mixed
 
 
 def _shift(image: np.ndarray, shift: float, length: int, fill: float) -> np.ndarray:

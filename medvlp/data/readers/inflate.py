@@ -36,7 +36,6 @@ def inflate_into(file: BinaryIO, out: UInt8[np.ndarray, " n"]) -> int:
     """
     from isal import isal_zlib
 
-    damaged: Any = isal_zlib.error
     target, filled = out.data, 0
     stream = isal_zlib.decompressobj(wbits=31)
     while data := file.read(_CHUNK):
@@ -46,10 +45,7 @@ def inflate_into(file: BinaryIO, out: UInt8[np.ndarray, " n"]) -> int:
                 if data[:2] != GZIP_MAGIC:
                     return filled
                 stream = isal_zlib.decompressobj(wbits=31)
-            try:
-                part = stream.decompress(data, len(target) - filled + 1)
-            except damaged as error:
-                raise DamagedStreamError(str(error)) from error
+            part = _decompressed(stream, data, len(target) - filled + 1)
             kept = min(len(part), len(target) - filled)
             target[filled : filled + kept] = part[:kept]
             filled += len(part)
@@ -59,3 +55,13 @@ def inflate_into(file: BinaryIO, out: UInt8[np.ndarray, " n"]) -> int:
     if filled == len(target) and not stream.eof:
         raise DamagedStreamError("the file ends before the checksum")
     return filled
+
+
+def _decompressed(stream: Any, data: bytes, most: int) -> bytes:
+    from isal import isal_zlib
+
+    damaged: Any = isal_zlib.error
+    try:
+        return stream.decompress(data, most)
+    except damaged as error:
+        raise DamagedStreamError(str(error)) from error

@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medvlp.data.anatomy_positions import PositionRule
+from medvlp.data.body_levels import LevelLesions, organ_word
+from medvlp.data.lesion_places import PlaceVocabulary
+from tests.data.trunk_files import write_trunk
+
+
+def source_of(folder: Path) -> LevelLesions:
+    return LevelLesions(
+        str(folder / "ct.nii.gz"),
+        str(folder / "segmentation.nii.gz"),
+        vocabulary="trunk_levels",
+        positions=PositionRule((8, 2, 2), 24.0, held_out=(0.2, 0.2), border_mm=0.0),
+    )
+
+
+def test_a_place_is_an_organ_at_a_side_and_level(tmp_path: Path) -> None:
+    write_trunk(tmp_path)
+    lesions = [lesion for study in source_of(tmp_path).studies() for lesion in study.lesions]
+    found = {lesion.place: lesion.box_mm for lesion in lesions}
+    # LPS: x grows to the left, z upwards; the trunk is 240 mm wide, each level 36 mm high
+    assert found["Colon at left L3"][0] > 36 > -36 > found["Colon at right L3"][0]
+    assert abs(found["Vertebrae at central L3"][0]) <= 36
+    heights = [found[f"Colon at left {level}"][2] for level in ("L5", "L4", "L3", "L2", "T12")]
+    assert heights == sorted(heights)
+    assert {lesion.coarse for lesion in lesions} >= {"Left L3", "Right L3", "Central L4"}
+    assert {lesion.fine for lesion in lesions} == {"Colon", "Vertebrae"}
+
+
+def test_a_map_without_bones_has_no_levels(tmp_path: Path) -> None:
+    write_trunk(tmp_path)
+    path = tmp_path / "segmentation.nii.gz"
+    map_of = nib.load(path)
+    only = np.where(np.asarray(map_of.dataobj) == 20, 20, 0).astype(np.uint8)
+    nib.save(nib.Nifti1Image(only, map_of.affine), path)
+    with pytest.raises(ValueError, match="has no vertebra, hip bone or femur"):
+        list(source_of(tmp_path).studies())
+
+
+def test_both_vocabularies_have_the_same_places() -> None:
+    levels, flat = (PlaceVocabulary.load(f"trunk_levels{end}") for end in ("", "_flat"))
+    assert [place.name for place in levels.places] == [place.name for place in flat.places]
+    assert (len(levels.places), len(levels.coarse_words), len(levels.all_fine_words)) == (
+        227,
+        27,
+        31,
+    )
+    assert all(place.name == f"{place.fine} at {lower(place.coarse)}" for place in levels.places)
+    assert organ_word("gluteus_maximus_left") == "Gluteus maximus"
+
+
+def lower(word: str) -> str:
+    return word[0].lower() + word[1:]
