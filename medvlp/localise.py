@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from medvlp.data.lesion_recipe import LesionRecipe
     from medvlp.prediction.lesion_localiser import LesionLocaliser
-    from medvlp.prediction.lesion_stage import LesionStage
+    from medvlp.prediction.lesion_stage import OpenedStage
     from medvlp.prediction.lesion_study import LocalisedLesion, SeenLesion
 
 NO_ANSWER_CODE = 3
@@ -55,7 +55,7 @@ def localise(options: argparse.Namespace) -> "list[LocalisedLesion]":
     recipe = next(iter(localiser.stages.values())).recipe
     options.out.mkdir(parents=True, exist_ok=True)
     done: list[LocalisedLesion] = []
-    for number, seen in enumerate(track(_lesions(options, localiser), "lesions"), start=1):
+    for number, seen in enumerate(track(_lesions(options, localiser, recipe), "lesions"), start=1):
         done.append(seen.result)
         if options.pictures:
             lesion_picture(options.out / f"lesion_{number:04d}.png", seen, recipe)
@@ -83,7 +83,8 @@ def _check(options: argparse.Namespace) -> None:
             f"--top-k is {options.top_k} and --fusion-threshold {options.fusion_threshold}: "
             "expected a number from 1, or 0 for all places, and a probability"
         )
-    for path in filter(None, (options.coarse, options.fine, options.key_file, options.list)):
+    named = (options.coarse, options.fine, options.key_file, options.list, options.boxes)
+    for path in (*filter(None, named), *options.files):
         if not path.exists():
             raise FileNotFoundError(f"{path} is not there")
 
@@ -103,33 +104,47 @@ def _localiser(options: argparse.Namespace) -> "LesionLocaliser":
         filter_by_size=not published,
         compat=options.compat,
     )
-    coarse, fine = (_stage(options, stage) for stage in ("coarse", "fine"))
-    if coarse is not None and fine is not None:
-        _check_order(options, coarse.recipe, fine.recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        paths: dict[Literal["coarse", "fine"], Path | None]
+        paths = {"coarse": options.coarse, "fine": options.fine}
+        opened = {k: _opened(options, k, Path(folder)) for k, path in paths.items() if path}
+        if len(opened) == 2:
+            _check_order(options, opened["coarse"].recipe, opened["fine"].recipe)
+        _check_inputs(options, next(iter(opened.values())).recipe)
+        stages = {name: stage.load() for name, stage in opened.items()}
     return LesionLocaliser(
         cascade,
-        coarse=coarse,
-        fine=fine,
+        coarse=stages.get("coarse"),
+        fine=stages.get("fine"),
         device=options.device,
         precision=options.precision,
         text_cache=options.text_cache,
     )
 
 
-def _stage(options: argparse.Namespace, stage: Literal["coarse", "fine"]) -> "LesionStage | None":
-    """Load a stage, out of its encrypted container if there is a key."""
+def _opened(
+    options: argparse.Namespace, stage: Literal["coarse", "fine"], folder: Path
+) -> "OpenedStage":
+    """Open a stage; out of its encrypted container, into `folder`, if there is a key."""
     from medvlp.checkpoints.encrypted import decrypt_file, is_encrypted
-    from medvlp.prediction.lesion_stage import load_stage
+    from medvlp.prediction.lesion_stage import open_stage
 
-    path: Path | None = getattr(options, stage)
-    if path is None:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        if options.key_file is not None and path.is_file() and is_encrypted(path):
-            opened = Path(folder) / path.name
-            decrypt_file(path, opened, options.key_file.read_bytes())
-            path = opened
-        return load_stage(path, stage, overrides=options.set or (), compat=options.compat)
+    path: Path = getattr(options, stage)
+    if options.key_file is not None and path.is_file() and is_encrypted(path):
+        container, path = path, folder / stage / path.name
+        path.parent.mkdir()
+        decrypt_file(container, path, options.key_file.read_bytes())
+    return open_stage(path, stage, overrides=options.set or (), compat=options.compat)
+
+
+def _check_inputs(options: argparse.Namespace, recipe: "LesionRecipe") -> None:
+    """Refuse what the models cannot look at before they are built and embed their texts."""
+    from medvlp.prediction.lesion_list import files_of_study, list_rows
+
+    if options.list is not None:
+        list_rows(options.list, recipe, mode=options.mode, ranked=options.coarse is None)
+    else:
+        files_of_study(options.files, recipe, boxes=bool(_boxes(options)))
 
 
 def _check_order(options: argparse.Namespace, coarse: "LesionRecipe", fine: "LesionRecipe") -> None:
@@ -155,8 +170,10 @@ def _check_device(device: str) -> None:
         raise ValueError(f"--device {device} cannot be used ({reason}); choose cpu") from error
 
 
-def _lesions(options: argparse.Namespace, localiser: "LesionLocaliser") -> "Iterator[SeenLesion]":
-    from medvlp.prediction.lesion_list import fields_of, localise_rows
+def _lesions(
+    options: argparse.Namespace, localiser: "LesionLocaliser", recipe: "LesionRecipe"
+) -> "Iterator[SeenLesion]":
+    from medvlp.prediction.lesion_list import fields_of, files_of_study, localise_rows
     from medvlp.prediction.lesion_study import localise_study
 
     coordinates = options.coordinates
@@ -169,17 +186,10 @@ def _lesions(options: argparse.Namespace, localiser: "LesionLocaliser") -> "Iter
             coordinates=coordinates,
         )
         return
-    fields, boxes = fields_of(localiser), _boxes(options)
-    least = [field for field in fields if field != "lesion_mask" or not boxes]
-    if not len(least) <= len(options.files) <= len(fields):
-        raise ValueError(
-            f"{len(options.files)} files came; the models see {', '.join(fields)}: give a file for "
-            "each of them in this order (the lesion mask may be left out where boxes or points "
-            "tell the lesions)"
-        )
-    given = fields if len(options.files) == len(fields) else least
-    located = dict(zip(given, options.files, strict=True))
-    paths = {f"image_path{i or ''}": str(located.get(field, "")) for i, field in enumerate(fields)}
+    boxes = _boxes(options)
+    located = files_of_study(options.files, recipe, boxes=bool(boxes))
+    fields = enumerate(fields_of(recipe))
+    paths = {f"image_path{i or ''}": str(located.get(field, "")) for i, field in fields}
     yield from localise_study(
         located,
         [paths | box for box in boxes] or [paths],

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from medvlp.data.lesion_recipe import LesionRecipe
 from medvlp.data.lesion_table import BOX_COLUMNS
 from medvlp.data.tables import read_table
 from medvlp.evaluation.place_cascade import PlaceAnswer
@@ -54,12 +55,10 @@ def localise_rows(
     Raises:
         FileNotFoundError, ValueError: If the list cannot be read.
     """
-    fields = fields_of(localiser)
-    columns = [f"image_path{number or ''}" for number in range(len(fields))]
-    rows = read_table(table, (*columns, *_needed(localiser, mode)))
-    if mode == "mask" and "lesion_mask" not in fields:
-        raise ValueError(f"the model sees {', '.join(fields)}: there is no mask to take lesions of")
-    for paths, members in _by_image(rows, columns).items():
+    recipe = next(iter(localiser.stages.values())).recipe
+    rows = list_rows(table, recipe, mode=mode, ranked="coarse" not in localiser.stages)
+    fields = fields_of(recipe)
+    for paths, members in _by_image(rows, _path_columns(fields)).items():
         named = dict(zip(fields, paths, strict=True))
         if reason := _lacking(named, mode):
             yield from (SeenLesion(LocalisedLesion(row, None, reason)) for row in members)
@@ -81,10 +80,31 @@ def _lacking(named: Mapping[str, str], mode: Literal["box", "mask"]) -> str:
     return f"{' and '.join(empty)} is empty; write where the file lies" if empty else ""
 
 
-def _needed(localiser: LesionLocaliser, mode: Literal["box", "mask"]) -> tuple[str, ...]:
-    """Name the columns that a list must have beside its images."""
+def list_rows(
+    table: Path, recipe: LesionRecipe, *, mode: Literal["box", "mask"], ranked: bool
+) -> list[dict[str, str]]:
+    """Read a list; no model is needed to tell that it cannot be used.
+
+    Args:
+        table: See `localise_rows`.
+        recipe: Of the first stage.
+        mode: What the rows are.
+        ranked: Whether it has to tell the coarse places, as there is no coarse stage.
+
+    Raises:
+        FileNotFoundError, ValueError: If it cannot be read, or the mode needs what the models do
+            not see.
+    """
+    fields = fields_of(recipe)
     boxes = BOX_COLUMNS if mode == "box" else ()
-    return (*boxes, *(() if "coarse" in localiser.stages else _COARSE))
+    rows = read_table(table, (*_path_columns(fields), *boxes, *(_COARSE if ranked else ())))
+    if mode == "mask" and "lesion_mask" not in fields:
+        raise ValueError(f"the model sees {', '.join(fields)}: there is no mask to take lesions of")
+    return rows
+
+
+def _path_columns(fields: Sequence[str]) -> list[str]:
+    return [f"image_path{number or ''}" for number in range(len(fields))]
 
 
 def _by_image(
@@ -96,10 +116,31 @@ def _by_image(
     return groups
 
 
-def fields_of(localiser: LesionLocaliser) -> list[str]:
+def fields_of(recipe: LesionRecipe) -> list[str]:
     """Name what the models see, in the order of their channels."""
-    recipe = next(iter(localiser.stages.values())).recipe
     return [channel.field for channel in recipe.channels]
+
+
+def files_of_study(files: Sequence[Path], recipe: LesionRecipe, *, boxes: bool) -> dict[str, Path]:
+    """Tell the files of one study apart by their order.
+
+    Args:
+        files: In the order of the channels.
+        recipe: Of the first stage.
+        boxes: Whether boxes tell the lesions, so that there may be no mask.
+
+    Raises:
+        ValueError: If there are too few or too many.
+    """
+    fields = fields_of(recipe)
+    least = [field for field in fields if field != "lesion_mask" or not boxes]
+    if not len(least) <= len(files) <= len(fields):
+        raise ValueError(
+            f"{len(files)} files came; the models see {', '.join(fields)}: give a file for each of "
+            "them in this order (the lesion mask may be left out where boxes or points tell the "
+            "lesions)"
+        )
+    return dict(zip(fields if len(files) == len(fields) else least, files, strict=True))
 
 
 def write_table(

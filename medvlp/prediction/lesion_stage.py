@@ -1,6 +1,8 @@
 """A stage of HCL-AL from a checkpoint: of medvlp.train, or as published."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +18,20 @@ from medvlp.checkpoints.systems import load_weights
 from medvlp.data.lesion_recipe import LesionRecipe
 from medvlp.models.hcl_al import HCLAL
 from medvlp.prediction.lesion_localiser import LesionStage
-from medvlp.prediction.loaded_model import load_model
+from medvlp.prediction.loaded_model import OpenedModel, open_model
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedStage:
+    """A stage whose patches are known; its model is not built yet.
+
+    Attributes:
+        recipe: Has the grid of the stage.
+        load: Builds the model and loads its weights, strictly.
+    """
+
+    recipe: LesionRecipe
+    load: Callable[[], LesionStage]
 
 
 def load_stage(
@@ -26,7 +41,18 @@ def load_stage(
     overrides: Sequence[str] = (),
     compat: Literal["published"] | None = None,
 ) -> LesionStage:
-    """Build a stage and load its weights, strictly.
+    """Build a stage and load its weights, strictly; see `open_stage`."""
+    return open_stage(checkpoint, stage, overrides=overrides, compat=compat).load()
+
+
+def open_stage(
+    checkpoint: Path,
+    stage: Literal["coarse", "fine"],
+    *,
+    overrides: Sequence[str] = (),
+    compat: Literal["published"] | None = None,
+) -> OpenedStage:
+    """Read what a stage sees, which takes a moment; its `load` takes the rest.
 
     Args:
         checkpoint: Of medvlp.train, which carries its recipe; or a published params.pth, which
@@ -44,19 +70,30 @@ def load_stage(
     file = open_weights(checkpoint)
     if CHECKPOINT_KEY not in file.beside:
         return _published(file, stage, overrides, compat)
-    loaded = load_model(checkpoint, overrides=overrides)
-    model, recipe = loaded.model, loaded.recipe
-    if not isinstance(model, HCLAL) or not isinstance(recipe, LesionRecipe):
-        raise ValueError(
-            f"{checkpoint} has a {type(model).__name__} of {type(recipe).__name__} "
-            f"({loaded.experiment}): lesions are localised by HCL-AL"
-        )
+    opened = open_model(checkpoint, overrides=overrides)
+    recipe, experiment = opened.recipe, opened.tree["name"]
+    if not isinstance(recipe, LesionRecipe):
+        name = str(opened.tree["model"]["_target_"]).rpartition(".")[2]
+        raise ValueError(_other_model(checkpoint, name, recipe, experiment))
     if stage not in recipe.grids:
         raise ValueError(
             f"{checkpoint} was trained on the {' and '.join(recipe.grids)} patch "
-            f"({loaded.experiment}): it is not the {stage} stage"
+            f"({experiment}): it is not the {stage} stage"
         )
+    return OpenedStage(recipe, partial(_load, opened, recipe))
+
+
+def _load(opened: OpenedModel, recipe: LesionRecipe) -> LesionStage:
+    loaded = opened.load()
+    model, path = loaded.model, opened.file.path
+    if not isinstance(model, HCLAL):
+        raise ValueError(_other_model(path, type(model).__name__, recipe, loaded.experiment))
     return LesionStage(model, recipe, loaded.tokenizer)
+
+
+def _other_model(path: Path, model: str, recipe: object, experiment: str) -> str:
+    kind = type(recipe).__name__
+    return f"{path} has a {model} of {kind} ({experiment}): lesions are localised by HCL-AL"
 
 
 def _published(
@@ -64,7 +101,7 @@ def _published(
     stage: Literal["coarse", "fine"],
     overrides: Sequence[str],
     compat: Literal["published"] | None,
-) -> LesionStage:
+) -> OpenedStage:
     try:
         recipe = stored_recipe(file.beside, stage, compat=compat)
         shapes = {name: list(tensor.shape) for name, tensor in file.tensors.items()}
@@ -85,6 +122,10 @@ def _published(
             )
     except ValueError as error:
         raise ValueError(f"{file.path}: {error}") from error
+    return OpenedStage(recipe, partial(_load_published, file.path, tree, recipe))
+
+
+def _load_published(path: Path, tree: Mapping[str, Any], recipe: LesionRecipe) -> LesionStage:
     model: Any = build_model(tree["model"])
-    load_weights(model, file.path)  # by its path, which its errors then name
+    load_weights(model, path)  # by its path, which its errors then name
     return LesionStage(model.eval(), recipe, instantiate(tree["tokenizer"], _convert_="all"))

@@ -56,6 +56,36 @@ class LoadedModel:
         return self.model
 
 
+@dataclass(frozen=True, eq=False)
+class OpenedModel:
+    """A checkpoint whose tree was read; its model is not built yet.
+
+    Attributes:
+        file: Has the weights.
+        recipe: Of the checkpoint; that of images or that of volumes.
+        tree: The resolved configuration.
+    """
+
+    file: WeightFile
+    recipe: Recipe | ImageRecipe
+    tree: Mapping[str, Any]
+
+    def load(self) -> LoadedModel:
+        """Build the model and load its weights, strictly.
+
+        Raises:
+            ValueError: If it is none of ours, or the weights do not fit it.
+        """
+        return LoadedModel(
+            experiment=str(self.tree["name"]),
+            model=_model(self.tree, self.file),
+            recipe=self.recipe,
+            tokenizer=instantiate(self.tree["tokenizer"], _convert_="all"),
+            tree=self.tree,
+            facts=_facts(self.file, str(self.tree["name"])),
+        )
+
+
 def load_model(
     checkpoint: Path,
     *,
@@ -63,7 +93,21 @@ def load_model(
     overrides: Sequence[str] = (),
     needs_data: bool = False,
 ) -> LoadedModel:
-    """Build the model of a checkpoint and load its weights, strictly.
+    """Build the model of a checkpoint and load its weights, strictly; see `open_model`."""
+    opened = open_model(
+        checkpoint, experiment=experiment, overrides=overrides, needs_data=needs_data
+    )
+    return opened.load()
+
+
+def open_model(
+    checkpoint: Path,
+    *,
+    experiment: str | None = None,
+    overrides: Sequence[str] = (),
+    needs_data: bool = False,
+) -> OpenedModel:
+    """Read how the scans of a checkpoint are prepared, which takes a moment; `load` does the rest.
 
     Args:
         checkpoint: Of ours, which carries its experiment and recipe; or published weights.
@@ -74,8 +118,8 @@ def load_model(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no checkpoint, carries no recipe and no experiment is named, its
-            recipe differs from the experiment's, or its weights do not fit the model.
+        ValueError: If the file is no checkpoint, carries no recipe and no experiment is named, or
+            its recipe differs from the experiment's.
     """
     file = open_weights(checkpoint)
     carried = file.beside.get(CHECKPOINT_KEY)
@@ -88,14 +132,7 @@ def load_model(
             ours_from=experiment or "these overrides",
             theirs_from=checkpoint.name,
         )
-    return LoadedModel(
-        experiment=str(tree["name"]),
-        model=_model(tree, file),
-        recipe=recipe,
-        tokenizer=instantiate(tree["tokenizer"], _convert_="all"),
-        tree=tree,
-        facts=_facts(checkpoint, file, carried, str(tree["name"])),
-    )
+    return OpenedModel(file, recipe, tree)
 
 
 def _model(tree: Mapping[str, Any], file: WeightFile) -> TwoTower | FVLM | HSENetVLM:
@@ -135,12 +172,10 @@ def _tree(
     return config.resolve(cfg)
 
 
-def _facts(
-    checkpoint: Path, file: WeightFile, carried: Mapping[str, Any] | None, experiment: str
-) -> dict[str, Any]:
-    facts: dict[str, Any] = {"file": checkpoint.name, "layout": str(file.layout)}
+def _facts(file: WeightFile, experiment: str) -> dict[str, Any]:
+    facts: dict[str, Any] = {"file": file.path.name, "layout": str(file.layout)}
     facts["experiment"] = experiment
-    if carried is not None:
+    if (carried := file.beside.get(CHECKPOINT_KEY)) is not None:
         facts["commit"] = carried["commit"]
     if "global_step" in file.beside:
         facts["step"] = int(file.beside["global_step"])

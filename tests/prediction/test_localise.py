@@ -108,7 +108,7 @@ def test_a_list_of_studies(study: list[str], stages: list[str], tmp_path: Path) 
     ("arguments", "message"),
     [
         ([], "files of one study, or --list"),
-        (["CT.nii.gz"], "1 files came; the models see image, pet, lesion_mask"),
+        (["CT.nii.gz"], "CT.nii.gz is not there"),
         (["a", "b", "--point", "1", "1", "1", "--radius-mm", "0"], "above 0"),
         (["--list", "x.csv", "--point", "1", "1", "1"], "a list has boxes of its own"),
         (["--list", "x.csv"], "x.csv is not there"),
@@ -119,6 +119,45 @@ def test_command_lines_that_cannot_be(
 ) -> None:
     with pytest.raises(SystemExit, match=message):
         localise.main([*arguments, *stages, "--out", str(tmp_path)])
+
+
+@pytest.mark.parametrize("stage", ["coarse", "fine"])  # a checkpoint of ours, a published file
+@pytest.mark.parametrize(
+    ("files", "more", "message"),
+    [
+        (1, [], "1 files came; the models see image, pet, lesion_mask"),
+        (2, [], "2 files came"),
+        (4, [], "4 files came"),
+        (1, ["--point", "90", "90", "80"], "1 files came"),
+        (3, ["--boxes", "boxes.csv"], "depth"),
+        (0, ["--list", "list.csv", "--mode", "mask"], "image_path2"),
+        (0, ["--list", "list.csv"], "image_path2"),
+    ],
+)
+def test_what_the_models_cannot_look_at_is_told_before_they_are_built(
+    stage: str,
+    files: int,
+    more: list[str],
+    message: str,
+    study: list[str],
+    stages: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("weights were loaded")
+
+    for module in ("lesion_stage", "loaded_model"):
+        monkeypatch.setattr(f"medvlp.prediction.{module}.load_weights", loaded)
+    monkeypatch.chdir(tmp_path)
+    Path("boxes.csv").write_text("x,y,z,width,height\n90,90,80,9,9\n")
+    Path("list.csv").write_text("image_path,image_path1\nCT.nii.gz,SUV.nii.gz\n")
+    path = stages[1] if stage == "coarse" else stages[3]
+    arguments = [*(study * 2)[:files], *more, "--coarse", path, *stages[4:], "--out", str(tmp_path)]
+    with pytest.raises(SystemExit, match=message):
+        localise.main(arguments)
+    with pytest.raises(AssertionError, match="weights were loaded"):
+        localise.main([*study, "--coarse", path, *stages[4:], "--out", str(tmp_path)])
 
 
 def test_files_that_are_no_such_stage(stages: list[str], tmp_path: Path) -> None:
