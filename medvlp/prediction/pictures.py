@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,11 +10,16 @@ from jaxtyping import Bool, Float
 
 from medvlp.data.scan import reorient
 from medvlp.evaluation.activation import normalised
+from medvlp.prediction.plane_figure import (
+    Plane,
+    PlaneLook,
+    agg_figure,
+    lay_over,
+    plane_figure,
+)
 from medvlp.prediction.study import StudyScan
 from medvlp.types import Spacing3D
 
-HIDDEN_BELOW = 0.25
-_ALPHA = 0.3
 _PUBLISHED_DPI = 300
 _DISPLAY = "IPL"  # rows downwards to the feet or the back, columns to the patient's left
 _PLANES = (("axial", 0), ("coronal", 1), ("sagittal", 2))
@@ -51,7 +56,7 @@ def published_picture(
         maps: Of one finding, on the network's voxels.
         num_rows: Depth patches.
     """
-    figure = _figure(figsize=(1.2 * len(scans), 1.2 * num_rows))
+    figure = agg_figure(figsize=(1.2 * len(scans), 1.2 * num_rows))
     axes = figure.subplots(num_rows, len(scans), squeeze=False)
     patch = maps.shape[1] / num_rows
     for row in range(num_rows):
@@ -60,7 +65,7 @@ def published_picture(
             ax = axes[row, column]
             ax.imshow(scan.image[0, place].numpy(), cmap="gray", interpolation="nearest")
             scaled = normalised(torch.from_numpy(maps[column, place]), [0, 1]).numpy()
-            _lay_over(ax, scaled)
+            lay_over(ax, scaled)
             ax.set_axis_off()
     figure.subplots_adjust(0, 0, 1, 1, 0.02, 0.02)
     figure.savefig(path, dpi=_PUBLISHED_DPI)
@@ -106,32 +111,23 @@ def overlay_planes(
     marked = None if region is None else reorient(region, shown.orientation, _DISPLAY)[0]
     spacing = [shown.spacing_mm[axis] for axis in axes_of]
     peak = _middle_of_maximum(upright)
-    black, white = shown.window or (None, None)
-    figure = _figure(figsize=(10.5, 3.9), layout="constrained")
-    figure.suptitle(title, fontsize=10)
-    for ax, (plane, normal) in zip(figure.subplots(1, 3), _PLANES, strict=True):
+    looks: list[PlaneLook] = []
+    planes: list[Plane] = []
+    for name, normal in _PLANES:
         down, across = (axis for axis in range(3) if axis != normal)
-        aspect = {"aspect": spacing[down] / spacing[across]}
-        plane_of = np.take(grey, peak[normal], normal)
-        ax.imshow(plane_of, cmap="gray", vmin=black, vmax=white, **aspect)
-        _lay_over(ax, np.take(upright, peak[normal], normal), **aspect)
-        if marked is not None and np.take(marked, peak[normal], normal).any():
-            ax.contour(np.take(marked, peak[normal], normal), [0.5], colors="white", linewidths=0.7)
-        ax.plot(peak[across], peak[down], "+", color="white", markersize=12)
-        _name_sides(ax, plane, down, across)
-    figure.savefig(path, dpi=110)
+        shape = (grey.shape[down], grey.shape[across])
+        looks.append(PlaneLook(shape, spacing[down] / spacing[across], *_sides(name, down, across)))
+        cut = (*[slice(None)] * normal, peak[normal])  # a view, where np.take copies all first
+        cross, outlined = (peak[down], peak[across]), None if marked is None else marked[cut]
+        planes.append(Plane(grey[cut], upright[cut], cross, outlined))
+    num_lines = len(title.split("\n")) if title else 0
+    plane_figure(tuple(looks), num_lines).save(path, planes, title, shown.window)
 
 
-def _name_sides(ax: Any, plane: str, down: int, across: int) -> None:
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.set_xlabel(f"{plane}   {_opposite(_DISPLAY[across])} - {_DISPLAY[across]}", fontsize=8)
-    ax.set_ylabel(f"{_DISPLAY[down]} - {_opposite(_DISPLAY[down])}", fontsize=8)
-
-
-def _lay_over(ax: Any, scaled: Float[np.ndarray, "h w"], **options: Any) -> None:
-    hidden = np.ma.masked_less(scaled, HIDDEN_BELOW)
-    ax.imshow(hidden, cmap="jet", alpha=_ALPHA, vmin=0, vmax=1, **options)
+def _sides(plane: str, down: int, across: int) -> tuple[str, str]:
+    """Name what is left, right, above and below in a plane."""
+    right, below = _DISPLAY[across], _DISPLAY[down]
+    return f"{plane}   {_opposite(right)} - {right}", f"{below} - {_opposite(below)}"
 
 
 def _middle_of_maximum(values: np.ndarray) -> tuple[int, int, int]:
@@ -140,15 +136,6 @@ def _middle_of_maximum(values: np.ndarray) -> tuple[int, int, int]:
     nearest = np.abs(places - places.mean(0)).sum(1).argmin()
     depth, height, width = (int(index) for index in places[nearest])
     return depth, height, width
-
-
-def _figure(**options: Any) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(**options)
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _opposite(letter: str) -> str:
