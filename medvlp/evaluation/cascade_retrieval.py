@@ -55,6 +55,7 @@ class CascadeRetrieval(PlaceRetrieval):
         )
         self.coarse = coarse
         self.protocol = f"{Localisation.protocol}/cascade"
+        self.coarse_is_given = False  # but answered, and so measured
         self.cascade = PlaceCascade(self.vocabulary, top_k, fusion_threshold=fusion_threshold)
         self._answered: dict[str, dict[str, float]] = {}
 

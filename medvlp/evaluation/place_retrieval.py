@@ -1,17 +1,24 @@
 """One stage of the cascade alone: which description is nearest to a lesion."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from jaxtyping import Float
+from numpy import ndarray
 from torch import Tensor
 
 from medvlp.data.lesion_table import names_of
 from medvlp.evaluation.localisation import Localisation, lesions_of
 from medvlp.evaluation.place_cascade import LesionFacts, PlaceAnswer, PlaceCascade, embed_words
 from medvlp.evaluation.protocol import EmbedText
+from medvlp.evaluation.results import Macro
+from medvlp.evaluation.row_evaluation import Rows
 from medvlp.types import Tokens, VolumeBatch
+
+_COARSE = re.compile("coarse|region$")  # figures of places, not "region: Chest", a group of lesions
 
 
 class PlaceRetrieval(Localisation):
@@ -19,8 +26,9 @@ class PlaceRetrieval(Localisation):
 
     The coarse stage ranks all coarse places; its predictions.csv over the training lesions tells
     the fine stage's `FineBatches` what is confused. The fine stage ranks what lies within the true
-    coarse places of a lesion: `top1` is its accuracy where the coarse stage is right. Both in a
-    row are `CascadeRetrieval`.
+    coarse places of a lesion: `top1` is its accuracy where the coarse stage is right, and there
+    are no figures of regions and coarse places, which are given. Both in a row are
+    `CascadeRetrieval`.
 
     Args:
         vocabulary: Name of a shipped one, or a file of places, see `medvlp.data.place_file`.
@@ -46,6 +54,7 @@ class PlaceRetrieval(Localisation):
         super().__init__(vocabulary, descriptions, num_resamples=num_resamples, seed=seed)
         self.tokenizer, self.level = tokenizer, level
         self.protocol = f"{type(self).protocol}/{level} stage"
+        self.coarse_is_given = level == "fine"
         # a stage alone is asked about lesions of any size
         self.cascade = PlaceCascade(self.vocabulary, top_k, max_fine_mm=float("inf"))
         self._texts: Tensor | None = None
@@ -89,9 +98,26 @@ class PlaceRetrieval(Localisation):
             answers = self.cascade.answers(self.coarse_places(batch), cosine, lesions)
         super().update(answers, batch)
 
+    def macros(self, rows: Rows, weights: Float[ndarray, "r n"]) -> tuple[list[Macro], list[str]]:
+        """Return the figures of what the stage has learned, see `lesion_metrics`."""
+        macros, notes = super().macros(rows, weights)
+        if not self.coarse_is_given:
+            return macros, notes
+        told = "no figures of regions and coarse places: the true ones are given to the fine stage"
+        return _without_coarse(macros), [*notes, told]
+
     def coarse_places(self, batch: VolumeBatch) -> list[dict[str, float]]:
         """Give the coarse places that the fine stage looks into: of each lesion the true ones."""
         return [dict.fromkeys(names_of(row.get("coarse", "")), 1.0) for row in lesions_of(batch)]
+
+
+def _without_coarse(macros: Sequence[Macro]) -> list[Macro]:
+    """Leave out the figures of regions and coarse places."""
+    return [
+        replace(macro, figures={k: one for k, one in macro.figures.items() if not _COARSE.match(k)})
+        for macro in macros
+        if not _COARSE.match(macro.name)
+    ]
 
 
 def _sex(metadata: Mapping[str, str]) -> str:

@@ -13,6 +13,8 @@ from medvlp.types import Tokens
 
 TREE = {"Chest": {"A": {"x": "Ax", "y": "Ay"}, "B": {"x": "Bx"}}}
 WORDS = "ABxy"
+OF_COARSE = {f"localisation_{name}" for name in ("region", "coarse", "coarse_top1")}
+OF_COARSE |= {"chance_coarse_top1_uniform", "coarse_calibration_ece", "region: Chest_coarse_top1"}
 
 
 def tokenizer(texts: list[str]) -> Tokens:
@@ -69,9 +71,15 @@ def test_the_coarse_stage_ranks_all_coarse_places(files: tuple[str, str]) -> Non
 
 def test_the_fine_stage_ranks_what_lies_within_the_true_place(files: tuple[str, str]) -> None:
     image = torch.tensor([[0, 0, 0.1, 0.9], [0, 0, 0.1, 0.9]])
-    metrics = measure(files, "fine", image, batch_of(("Ax", "A"), ("Bx", "B"))).metrics()
-    assert metrics["localisation_top1"] == 0.5
-    assert metrics["localisation_coarse"] == 1
+    results = measure(files, "fine", image, batch_of(("Ax", "A"), ("Bx", "B")))
+    metrics = results.metrics()
+    assert metrics["localisation_top1"] == metrics["region: Chest_top1"] == 0.5
+    assert metrics["localisation_fine_given_coarse"] == 0.5  # the coarse places are the true ones
+    assert metrics["localisation_tree_distance"] == 1
+    assert metrics["chance_top1_within_coarse"] == 0.75
+    assert OF_COARSE.isdisjoint(metrics)
+    assert [note for note in results.notes if "the true ones are given" in note]
+    assert results.predictions[0]["coarse_labels"] == "A"
 
 
 def test_the_fine_stage_after_the_answers_of_the_coarse_one(
@@ -85,6 +93,8 @@ def test_the_fine_stage_after_the_answers_of_the_coarse_one(
     assert results.protocol == "localisation/cascade"
     assert results.metrics()["localisation_top1"] == 1
     assert results.metrics()["localisation_coarse_top1"] == 0
+    assert set(results.metrics()) >= OF_COARSE
+    assert not results.notes
     assert results.predictions[0]["coarse_probs"] == "0.9,0.1"
     first = measure(files, "both", image, batch, coarse=str(table), top_k=1)
     assert first.predictions[0]["pred"] == "Bx"
