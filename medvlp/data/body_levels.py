@@ -5,45 +5,92 @@ a view of the whole trunk, for organs that run through it look alike at all leve
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
 from medvlp.data.anatomy_lesions import AnatomyLesions
+from medvlp.data.anatomy_positions import PositionRule
 from medvlp.data.scan import Scan
 
-LEVELS = {
-    "T12": ("vertebrae_T12",),
-    "L1": ("vertebrae_L1",),
-    "L2": ("vertebrae_L2",),
-    "L3": ("vertebrae_L3",),
-    "L4": ("vertebrae_L4",),
-    "L5": ("vertebrae_L5",),
-    "S1": ("vertebrae_S1",),
-    "hip bone": ("hip_left", "hip_right"),
-    "femur": ("femur_left", "femur_right"),
-}
-"""Level to the labels at whose mean height it is, names of TotalSegmentator; nearest one counts."""
-
 SIDES = ("left", "central", "right")
-_CENTRAL_MM = 36.0  # from the middle of the vertebrae to either side
 _PART = re.compile(r"_(left|right)\b|_[CTLS]\d+$|_\d+$")
 
 
 class LevelLesions(AnatomyLesions):
     """Lesions whose places are an organ at a level and side, by a label map of TotalSegmentator.
 
-    See `AnatomyLesions`. Final names are like "Colon at left L3".
+    Final names are like "Colon at left L3", or "Colon at left L3-L4" for a level between two.
+
+    Args:
+        image: See `AnatomyLesions`.
+        labels: See `AnatomyLesions`.
+        levels: Level to the labels at whose mean height it is, from above; the nearest counts.
+            Those that the map has none of are left out.
+        between: Count heights halfway between two levels as levels too.
+        central_mm: From the middle of the levels' labels to either side.
+        vocabulary: See `AnatomyLesions`.
+        descriptions: See `AnatomyLesions`.
+        names: See `AnatomyLesions`.
+        positions: See `AnatomyLesions`.
+        radius_mm: See `AnatomyLesions`.
+        modality: See `AnatomyLesions`.
+        name: See `AnatomyLesions`.
     """
+
+    def __init__(
+        self,
+        image: str,
+        labels: str,
+        *,
+        levels: Mapping[str, Sequence[str]],
+        between: bool,
+        central_mm: float,
+        vocabulary: str,
+        descriptions: str | None = None,
+        names: str | None = None,
+        positions: PositionRule | None = None,
+        radius_mm: Sequence[float] = (1.5, 4.0),
+        modality: str = "CT",
+        name: str = "anatomy",
+    ) -> None:
+        super().__init__(
+            image,
+            labels,
+            vocabulary=vocabulary,
+            descriptions=descriptions,
+            names=names,
+            positions=positions,
+            radius_mm=radius_mm,
+            modality=modality,
+            name=name,
+        )
+        if not levels or central_mm < 0:
+            raise ValueError(
+                f"levels are {dict(levels)} and central_mm is {central_mm}, expected at least one "
+                "level and a width from 0 up"
+            )
+        self.levels = {level: tuple(labels) for level, labels in levels.items()}
+        self.between, self.central_mm = between, float(central_mm)
+
+    def describe(self) -> dict[str, Any]:
+        """State files, names and rules."""
+        levels = {level: list(labels) for level, labels in self.levels.items()}
+        own = {"levels": levels, "between": self.between, "central_mm": self.central_mm}
+        return {**super().describe(), **own}
 
     def leaves(
         self, label_map: Scan, names: Mapping[int, str]
     ) -> tuple[Int[np.ndarray, "d h w"], dict[int, str]]:
         """Number the pairs of cell and organ."""
-        heights, right_mm = _heights(label_map, names)
+        heights, right_mm = _heights(label_map, names, self.levels)
+        if self.between:
+            heights = with_halfway(heights)
         cells = [f"{side} {level}" for level in heights for side in SIDES]
-        cell = _cells(label_map, np.array([*heights.values()]), right_mm)
+        cell = _cells(label_map, np.array([*heights.values()]), right_mm, self.central_mm)
         words = [*dict.fromkeys(map(organ_word, names.values()))]
         word_of = np.full(int(label_map.array.max()) + 1, -1)
         for label, name in names.items():
@@ -68,7 +115,23 @@ def organ_word(name: str) -> str:
     return _PART.sub("", _PART.sub("", name)).replace("_", " ").capitalize()
 
 
-def _heights(label_map: Scan, names: Mapping[int, str]) -> tuple[dict[str, float], float]:
+def with_halfway(heights: Mapping[str, float]) -> dict[str, float]:
+    """Add the heights halfway between each level and the next.
+
+    >>> with_halfway({"L1": 60.0, "L2": 30.0})
+    {'L1': 60.0, 'L1-L2': 45.0, 'L2': 30.0}
+    """
+    levels = list(heights)
+    result: dict[str, float] = {}
+    for level, following in pairwise(levels):
+        result[level] = heights[level]
+        result[f"{level}-{following}"] = (heights[level] + heights[following]) / 2
+    return result | {levels[-1]: heights[levels[-1]]}
+
+
+def _heights(
+    label_map: Scan, names: Mapping[int, str], levels: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, float], float]:
     """Give the mean height of each level that the map has, and where right of middle is 0, in mm.
 
     Raises:
@@ -76,7 +139,7 @@ def _heights(label_map: Scan, names: Mapping[int, str]) -> tuple[dict[str, float
     """
     known = {name: label for label, name in names.items()}
     middle: dict[str, np.ndarray] = {}
-    for level, labels in LEVELS.items():
+    for level, labels in levels.items():
         chosen = [known[label] for label in labels if label in known]
         index = np.argwhere(np.isin(label_map.array, chosen))
         if len(index):
@@ -84,15 +147,16 @@ def _heights(label_map: Scan, names: Mapping[int, str]) -> tuple[dict[str, float
             middle[level] = ras
     if not middle:
         raise ValueError(
-            f"{label_map.provenance.get('path')} has no vertebra, hip bone or femur to tell levels "
-            "by; give the names of TotalSegmentator's labels (data.source.names)"
+            f"{label_map.provenance.get('path')} has none of the labels that tell levels "
+            f"({', '.join(label for labels in levels.values() for label in labels)}); give the "
+            "names of its labels (data.source.names)"
         )
     across = float(np.mean([point[0] for point in middle.values()]))
     return {level: float(point[2]) for level, point in middle.items()}, across
 
 
 def _cells(
-    label_map: Scan, heights: Float[np.ndarray, " l"], middle_mm: float
+    label_map: Scan, heights: Float[np.ndarray, " l"], middle_mm: float, central_mm: float
 ) -> Integer[np.ndarray, "d h w"]:
     """Number the cell of each voxel: level times three, and the side."""
     axes = np.ix_(*(np.arange(length, dtype=np.float64) for length in label_map.array.shape))
@@ -102,5 +166,5 @@ def _cells(
         for row in (0, 2)
     )
     level = np.abs(np.asarray(up)[..., None] - heights).argmin(axis=-1)
-    side = np.digitize(np.asarray(right) - middle_mm, (-_CENTRAL_MM, _CENTRAL_MM))
+    side = np.digitize(np.asarray(right) - middle_mm, (-central_mm, central_mm))
     return level * len(SIDES) + side

@@ -11,6 +11,7 @@ from medvlp.data.place_file import PUBLISHED, OtherNames, Place, read_places
 from medvlp.data.tables import nearest
 
 _SHIPPED = "places"  # a folder of medvlp.prompts
+_FLAT = ":flat"
 
 
 class PlaceVocabulary:
@@ -61,9 +62,13 @@ class PlaceVocabulary:
     def load(cls, name_or_path: str, descriptions: str | None = None) -> "PlaceVocabulary":
         """Read a shipped vocabulary by its name, or files by their paths.
 
+        With ":flat" behind the name, all its places in one coarse place: see `flat`.
+
         Raises:
             FileNotFoundError, ValueError: See `read`.
         """
+        if name_or_path.endswith(_FLAT):
+            return cls.load(name_or_path.removesuffix(_FLAT), descriptions).flat()
         folder = Path(str(files("medvlp.prompts"))) / _SHIPPED
         shipped = {path.stem: path for path in folder.iterdir()}
         path = shipped.get(name_or_path, Path(name_or_path))
@@ -73,6 +78,19 @@ class PlaceVocabulary:
                 f"{', '.join(sorted(shipped))}; {PUBLISHED}"
             )
         return cls.read(path, None if descriptions is None else Path(descriptions))
+
+    def flat(self) -> "PlaceVocabulary":
+        """Put all places into one coarse place: for one stage that ranks them at once.
+
+        The text of each is that of its fine word and, behind it, that of its coarse place.
+        """
+        whole = "Anywhere"
+        texts = {
+            place.name: f"{self.text_of(place.fine)} {self.text_of(place.coarse)}"
+            for place in self.places
+        }
+        places = [p._replace(body=whole, coarse=whole, fine=p.name) for p in self.places]
+        return PlaceVocabulary(places, {whole: whole.lower()} | texts)
 
     def locate(self, name: str) -> Place:
         """Find a final name, or a synonym of one; case does not matter.

@@ -14,6 +14,9 @@ def source_of(folder: Path) -> LevelLesions:
     return LevelLesions(
         str(folder / "ct.nii.gz"),
         str(folder / "segmentation.nii.gz"),
+        levels={level: (f"vertebrae_{level}",) for level in ("T12", "L1", "L2", "L3", "L4", "L5")},
+        between=True,
+        central_mm=36.0,
         vocabulary="trunk_levels",
         positions=PositionRule((8, 2, 2), 24.0, held_out=(0.2, 0.2), border_mm=0.0),
     )
@@ -38,20 +41,30 @@ def test_a_map_without_bones_has_no_levels(tmp_path: Path) -> None:
     map_of = nib.load(path)
     only = np.where(np.asarray(map_of.dataobj) == 20, 20, 0).astype(np.uint8)
     nib.save(nib.Nifti1Image(only, map_of.affine), path)
-    with pytest.raises(ValueError, match="has no vertebra, hip bone or femur"):
+    with pytest.raises(ValueError, match="has none of the labels that tell levels"):
         list(source_of(tmp_path).studies())
 
 
-def test_both_vocabularies_have_the_same_places() -> None:
-    levels, flat = (PlaceVocabulary.load(f"trunk_levels{end}") for end in ("", "_flat"))
-    assert [place.name for place in levels.places] == [place.name for place in flat.places]
-    assert (len(levels.places), len(levels.coarse_words), len(levels.all_fine_words)) == (
-        227,
-        27,
+def test_the_shipped_places_are_organs_at_sides_and_levels() -> None:
+    places = PlaceVocabulary.load("trunk_levels")
+    assert (len(places.places), len(places.coarse_words), len(places.all_fine_words)) == (
+        413,
+        51,
         31,
     )
-    assert all(place.name == f"{place.fine} at {lower(place.coarse)}" for place in levels.places)
+    assert all(place.name == f"{place.fine} at {lower(place.coarse)}" for place in places.places)
     assert organ_word("gluteus_maximus_left") == "Gluteus maximus"
+
+
+def test_a_flat_vocabulary_has_the_same_places_and_texts_of_their_own() -> None:
+    places, flat = (PlaceVocabulary.load(f"trunk_levels{end}") for end in ("", ":flat"))
+    assert [place.name for place in flat.places] == [place.name for place in places.places]
+    assert flat.coarse_words == ("Anywhere",)
+    assert len({flat.text_of(word) for word in flat.all_fine_words}) == len(places.places)
+    assert flat.text_of("Colon at left L3") == (
+        "in the colon on the left at the level of the third lumbar vertebra"
+    )
+    assert flat.digest != places.digest
 
 
 def lower(word: str) -> str:
