@@ -13,6 +13,7 @@ from medvlp.data.scan import Scan
 from medvlp.prediction.lesion_study import LocalisedLesion, SeenLesion
 from medvlp.prediction.pictures import Shown, overlay_planes
 
+_SAMPLES = 96  # a patch has at least so many along each side of a picture
 _CT_WINDOW_HU = (-160.0, 240.0)  # of the published patches
 _NAMES = 3
 _LETTERS = 130  # of a line above the planes
@@ -20,6 +21,9 @@ _LETTERS = 130  # of a line above the planes
 
 def lesion_picture(path: Path, seen: SeenLesion, recipe: LesionRecipe) -> bool:
     """Draw the first patch of the recipe through the lesion's middle.
+
+    A patch of fewer than 96 samples a side is drawn from more: what the scan shows there, not the
+    few that a small network sees.
 
     Args:
         path: PNG.
@@ -34,18 +38,20 @@ def lesion_picture(path: Path, seen: SeenLesion, recipe: LesionRecipe) -> bool:
         return False
     grid = next(iter(recipe.grids.values()))
     box = np.array(lesion.box_mm, np.float64)
-    frame = frame_around(box[:3], np.array(grid.spacing_mm), grid.size, compat=recipe.compat)
+    finer = -(-_SAMPLES // min(grid.size))
+    spacing, size = np.array(grid.spacing_mm) / finer, [length * finer for length in grid.size]
+    frame = frame_around(box[:3], spacing, size, compat=recipe.compat)
     values = sample(_volume(scan), frame) * scan.rescale.slope + scan.rescale.intercept
     window = _CT_WINDOW_HU
     if scan.modality != "CT":
         window = (0.0, float(np.quantile(values, 0.99)))
     # beyond the scan, where the network sees 0, the picture is black
     values[sample(_blank(scan), frame, "nearest") == 0] = -np.inf
-    marked = np.zeros(grid.size, np.float32)
+    marked = np.zeros(frame.size, np.float32)
     if (mask := scan.companions.get("lesion_mask")) is not None:
         label = lesion.label if recipe.compat is None else 0
         marked = lesion_channel(_volume(mask), frame, box, label=label, compat=recipe.compat).mask
-    x, y, z = grid.spacing_mm
+    x, y, z = map(float, spacing)
     shown = Shown(np.clip(values, *window).astype(np.float32).T, "SPL", (z, y, x), window)
     overlay_planes(path, shown, marked.T.copy(), caption(seen.result), region=marked.T > 0)
     return True
