@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from medvlp.data.anatomy_positions import PositionRule
+from medvlp.data.body_levels import SidesAndLevels
 from medvlp.data.label_names import read_label_names
 from medvlp.data.lesion_places import PlaceVocabulary
 from medvlp.data.place_file import Place
 from medvlp.data.readers.registry import read
 from medvlp.data.records import Lesion, ScanRecord, Skip, StudyRecord, StudySource
-from medvlp.data.scan import Scan
 
 
 class AnatomyLesions(StudySource):
@@ -35,6 +35,7 @@ class AnatomyLesions(StudySource):
         descriptions: File of its texts, where they are a file of their own.
         names: File of names, see `read_label_names`; None takes those in the header of
             TotalSegmentator's files, or its classes.
+        division: Divides the map into places that are not its labels; None leaves the labels.
         positions: Which positions are drawn.
         radius_mm: Smallest and largest radius of a lesion.
         modality: DICOM code of the image.
@@ -51,6 +52,7 @@ class AnatomyLesions(StudySource):
         vocabulary: str,
         descriptions: str | None = None,
         names: str | None = None,
+        division: SidesAndLevels | None = None,
         positions: PositionRule | None = None,
         radius_mm: Sequence[float] = (1.5, 4.0),
         modality: str = "CT",
@@ -62,6 +64,7 @@ class AnatomyLesions(StudySource):
         self.names = None if names is None else Path(names)
         self.vocabulary, self.descriptions = vocabulary, descriptions
         self.modality, self.name = modality, name
+        self.division = division
         self.positions = positions or PositionRule()
         self.radius_mm = (float(radius_mm[0]), float(radius_mm[1]))
         self.skips: list[Skip] = []
@@ -74,6 +77,7 @@ class AnatomyLesions(StudySource):
             "labels": str(self.labels.resolve()),
             "names": None if self.names is None else str(self.names.resolve()),
             "vocabulary": PlaceVocabulary.load(self.vocabulary, self.descriptions).digest,
+            "division": None if self.division is None else self.division.describe(),
             "positions": self.positions.describe(),
             "radius_mm": list(self.radius_mm),
             "modality": self.modality,
@@ -89,7 +93,9 @@ class AnatomyLesions(StudySource):
                     "(data.source.labels), as TotalSegmentator writes it with --ml"
                 )
         label_map = read(self.labels)
-        leaf, leaf_names = self.leaves(label_map, read_label_names(self.names, self.labels))
+        leaf, leaf_names = label_map.array, read_label_names(self.names, self.labels)
+        if self.division is not None:
+            leaf, leaf_names = self.division.leaves(label_map, leaf_names)
         places = self._places(leaf, leaf_names)
         drawn = self.positions.draw(leaf, label_map.spacing_mm, places, structures=label_map.array)
         self.skips += [
@@ -112,16 +118,6 @@ class AnatomyLesions(StudySource):
                     _lesion(f"{row:05d}", boxes[row], places[int(drawn.label[row])]) for row in rows
                 ),
             )
-
-    def leaves(
-        self, label_map: Scan, names: Mapping[int, str]
-    ) -> tuple[Integer[np.ndarray, "d h w"], Mapping[int, str]]:
-        """Say what a place is: here, a label.
-
-        Returns:
-            Their numbers on the lattice of the map, and their names.
-        """
-        return label_map.array, names
 
     def _places(
         self, leaf: Integer[np.ndarray, "d h w"], names: Mapping[int, str]

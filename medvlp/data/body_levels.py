@@ -12,62 +12,27 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
-from medvlp.data.anatomy_lesions import AnatomyLesions
-from medvlp.data.anatomy_positions import PositionRule
 from medvlp.data.scan import Scan
 
 SIDES = ("left", "central", "right")
 _PART = re.compile(r"_(left|right)\b|_[CTLS]\d+$|_\d+$")
 
 
-class LevelLesions(AnatomyLesions):
-    """Lesions whose places are an organ at a level and side, by a label map of TotalSegmentator.
+class SidesAndLevels:
+    """Divides a label map of TotalSegmentator into organs at levels and sides.
 
-    Final names are like "Colon at left L3", or "Colon at left L3-L4" for a level between two.
+    Names are like "Colon at left L3", or "Colon at left L3-L4" for a level between two.
 
     Args:
-        image: See `AnatomyLesions`.
-        labels: See `AnatomyLesions`.
         levels: Level to the labels at whose mean height it is, from above; the nearest counts.
             Those that the map has none of are left out.
         between: Count heights halfway between two levels as levels too.
         central_mm: From the middle of the levels' labels to either side.
-        vocabulary: See `AnatomyLesions`.
-        descriptions: See `AnatomyLesions`.
-        names: See `AnatomyLesions`.
-        positions: See `AnatomyLesions`.
-        radius_mm: See `AnatomyLesions`.
-        modality: See `AnatomyLesions`.
-        name: See `AnatomyLesions`.
     """
 
     def __init__(
-        self,
-        image: str,
-        labels: str,
-        *,
-        levels: Mapping[str, Sequence[str]],
-        between: bool,
-        central_mm: float,
-        vocabulary: str,
-        descriptions: str | None = None,
-        names: str | None = None,
-        positions: PositionRule | None = None,
-        radius_mm: Sequence[float] = (1.5, 4.0),
-        modality: str = "CT",
-        name: str = "anatomy",
+        self, levels: Mapping[str, Sequence[str]], *, between: bool, central_mm: float
     ) -> None:
-        super().__init__(
-            image,
-            labels,
-            vocabulary=vocabulary,
-            descriptions=descriptions,
-            names=names,
-            positions=positions,
-            radius_mm=radius_mm,
-            modality=modality,
-            name=name,
-        )
         if not levels or central_mm < 0:
             raise ValueError(
                 f"levels are {dict(levels)} and central_mm is {central_mm}, expected at least one "
@@ -77,15 +42,14 @@ class LevelLesions(AnatomyLesions):
         self.between, self.central_mm = between, float(central_mm)
 
     def describe(self) -> dict[str, Any]:
-        """State files, names and rules."""
+        """State all of the rule, in JSON types."""
         levels = {level: list(labels) for level, labels in self.levels.items()}
-        own = {"levels": levels, "between": self.between, "central_mm": self.central_mm}
-        return {**super().describe(), **own}
+        return {"levels": levels, "between": self.between, "central_mm": self.central_mm}
 
     def leaves(
         self, label_map: Scan, names: Mapping[int, str]
     ) -> tuple[Int[np.ndarray, "d h w"], dict[int, str]]:
-        """Number the pairs of cell and organ."""
+        """Number the pairs of cell and organ on the lattice of the map, and name them."""
         heights, right_mm = _heights(label_map, names, self.levels)
         if self.between:
             heights = with_halfway(heights)

@@ -4,19 +4,22 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from medvlp.data.anatomy_lesions import AnatomyLesions
 from medvlp.data.anatomy_positions import PositionRule
-from medvlp.data.body_levels import LevelLesions, organ_word
+from medvlp.data.body_levels import SidesAndLevels, organ_word
 from medvlp.data.lesion_places import PlaceVocabulary
 from tests.data.trunk_files import write_trunk
 
 
-def source_of(folder: Path) -> LevelLesions:
-    return LevelLesions(
+def source_of(folder: Path) -> AnatomyLesions:
+    return AnatomyLesions(
         str(folder / "ct.nii.gz"),
         str(folder / "segmentation.nii.gz"),
-        levels={level: (f"vertebrae_{level}",) for level in ("T12", "L1", "L2", "L3", "L4", "L5")},
-        between=True,
-        central_mm=36.0,
+        division=SidesAndLevels(
+            {level: (f"vertebrae_{level}",) for level in ("T12", "L1", "L2", "L3", "L4", "L5")},
+            between=True,
+            central_mm=36.0,
+        ),
         vocabulary="trunk_levels",
         positions=PositionRule((8, 2, 2), 24.0, held_out=(0.2, 0.2), border_mm=0.0),
     )
